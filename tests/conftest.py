@@ -1,0 +1,5 @@
+"""Fixtures of the whole suite: real servers, each in its own folder on free ports."""
+
+from __future__ import annotations
+
+pytest_plugins = ["tests.fixtures_service", "tests.fixtures_stack"]

@@ -1,0 +1,3 @@
+"""Fixtures: see the classes below."""
+
+from __future__ import annotations
