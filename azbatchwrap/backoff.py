@@ -54,7 +54,9 @@ class Backoff:
             return asked + min(wait, asked * 0.1)
         return wait
 
-    def next_attempt_at(self, attempt: int, now: float, deadline: float, *, retry_after: float | None = None) -> float | None:
+    def next_attempt_at(
+        self, attempt: int, now: float, deadline: float, *, retry_after: float | None = None
+    ) -> float | None:
         """When (same clock as ``now``) the next attempt may start, or ``None`` if none fits before ``deadline``."""
         if self.exhausted(attempt):
             return None

@@ -1,22 +1,22 @@
 """Every exception of the package. Catch the branch that matches the decision you have to take.
 
-    AzBatchWrapError
-    ├── ConfigurationError        settings are missing, unreadable or contradict each other
-    ├── ManifestError             the work description is wrong; lists every fault
-    ├── ServiceError              a service refused (carries ``code`` and ``status``)
-    │   ├── NotFound
-    │   ├── Conflict
-    │   ├── AccessDenied
-    │   ├── Throttled             carries ``retry_after`` in seconds when the service gave one
-    │   └── Unreachable           no answer at all
-    ├── PoolError                 the pool cannot run the work
-    │   ├── StartTaskFailed
-    │   ├── NodeUnusable
-    │   ├── ResizeFailed
-    │   └── NoEligibleNode
-    ├── TaskFailed                a task ran and failed, or could not start
-    │   └── DependencyFailed      it never ran: a task it depends on failed
-    └── WaitTimeout               the time given to a wait is over; the work goes on
+AzBatchWrapError
+├── ConfigurationError        settings are missing, unreadable or contradict each other
+├── ManifestError             the work description is wrong; lists every fault
+├── ServiceError              a service refused (carries ``code`` and ``status``)
+│   ├── NotFound
+│   ├── Conflict
+│   ├── AccessDenied
+│   ├── Throttled             carries ``retry_after`` in seconds when the service gave one
+│   └── Unreachable           no answer at all
+├── PoolError                 the pool cannot run the work
+│   ├── StartTaskFailed
+│   ├── NodeUnusable
+│   ├── ResizeFailed
+│   └── NoEligibleNode
+├── TaskFailed                a task ran and failed, or could not start
+│   └── DependencyFailed      it never ran: a task it depends on failed
+└── WaitTimeout               the time given to a wait is over; the work goes on
 """
 
 from __future__ import annotations

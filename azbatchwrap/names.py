@@ -52,7 +52,7 @@ def new_id(prefix: str) -> str:
 def container_slug(text: str) -> str:
     """``text`` as part of a container name. Different texts that would collide are told apart by a short hash."""
     slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
-    if slug == text:
+    if slug and slug == text:
         return slug
     return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:6]}".lstrip("-")
 
