@@ -1,0 +1,99 @@
+"""Manifest files: a JSON or YAML object, or a table; checked whole before anything is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from azbatchwrap import names
+from azbatchwrap.errors import ManifestError
+
+from .entries import TOP_KEYS, EntryReader, Faults, upper_keys
+from .modules import modules_folder, needed_modules
+from .records import Manifest
+from .syntax import read_json, read_yaml
+from .tables import read_table
+from .values import JSON, Fault, read_input, read_module, shortened, wrong_type
+
+
+def read(path: Path | str, *, modules_directory: Path | str | None = None) -> Manifest:
+    """The manifest in the file ``path``, checked whole.
+
+    ``modules_directory`` overrides the file's TASK_MODULES_DIRECTORY (which is relative to the file). With neither,
+    the task files are looked for in the folder ``tasks`` beside the manifest, then beside it. TASK_MODULES lists the
+    files to deploy; those the entries name are added to it, and when it is absent so are the numbered files that
+    continue a chain. Raises ManifestError with every fault.
+    """
+    path = Path(path)
+    readers = {".yaml": read_yaml, ".yml": read_yaml, ".csv": None, ".tsv": None, ".jsonl": None, ".ndjson": None}
+    if not path.is_file():
+        raise ManifestError(f"there is no manifest {str(path)!r}")
+    override = Path(modules_directory) if modules_directory is not None else None
+    faults = Faults(str(path))
+    parse = readers.get(path.suffix.lower(), read_json)
+    if parse is None:
+        return read_table(path, override, faults)
+    return _read_document(path, parse(path, faults), override, faults)
+
+
+def _read_document(path: Path, document: object, override: Path | None, faults: Faults) -> Manifest:
+    top = document if isinstance(document, dict) else {"JOB_MANIFEST": document}
+    keys = upper_keys(top, TOP_KEYS, "", faults)
+    listed = _names_of_modules(keys.get("TASK_MODULES"), faults)
+    default_input: tuple[JSON, ...] = ()
+    try:
+        default_input = read_input(keys.get("TASK_ARGS"))
+    except Fault as fault:
+        faults.add("TASK_ARGS", fault)
+    reader = EntryReader(faults, default_input)
+    records = []
+    for index, entry in enumerate(_entries(keys, listed, faults)):
+        record = reader.read(index, entry, f"entry {index + 1}")
+        records += [record] if record else []
+    reader.check_dependencies()
+    container = _container(keys.get("TASK_OUTPUT_CONTAINER"), faults)
+    folder = override or modules_folder(path, keys.get("TASK_MODULES_DIRECTORY"), faults)
+    modules = needed_modules(folder, listed, reader, faults)
+    faults.raise_if_any()
+    return Manifest(tuple(records), modules, folder, container, str(path))
+
+
+def _entries(keys: Mapping[str, object], listed: Sequence[str], faults: Faults) -> list[object]:
+    entries = keys.get("JOB_MANIFEST")
+    if entries is None and listed:
+        return [{"TASK_MODULE": listed[0]}]
+    if entries is None:
+        faults.add("JOB_MANIFEST", "is missing: it lists the tasks, each with TASK_MODULE and TASK_INPUT")
+    elif not isinstance(entries, list):
+        faults.add("JOB_MANIFEST", wrong_type(entries, "a list of entries"))
+    elif not entries:
+        faults.add("JOB_MANIFEST", "holds no entries, so there is nothing to run")
+    else:
+        return entries
+    return []
+
+
+def _names_of_modules(value: object, faults: Faults) -> list[str]:
+    if value is None or value == "":
+        return []
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list):
+        faults.add("TASK_MODULES", wrong_type(value, "a list of file names"))
+        return []
+    found = []
+    for item in items:
+        try:
+            found.append(read_module(item))
+        except Fault as fault:
+            faults.add("TASK_MODULES", fault)
+    return found
+
+
+def _container(value: object, faults: Faults) -> str | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and names.CONTAINER_PATTERN.match(value):
+        return value
+    reason = f"{shortened(value)} is no container name: 3 to 63 of a-z 0-9 and single inner hyphens"
+    faults.add("TASK_OUTPUT_CONTAINER", reason)
+    return None
