@@ -1,0 +1,1 @@
+"""The client side of Azure Batch: pools, jobs, tasks, results."""
