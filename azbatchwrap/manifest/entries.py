@@ -58,6 +58,9 @@ class Faults:
         if len(self._listed) < MOST_FAULTS:
             self._listed.append(f"{where}: {reason}" if where else str(reason))
 
+    def __bool__(self) -> bool:
+        return self._count > 0
+
     def raise_if_any(self) -> None:
         if not self._count:
             return
@@ -91,9 +94,8 @@ class EntryReader:
     """Turns entries into records and keeps what is compared across entries: task files, ids and dependencies."""
 
     def __init__(self, faults: Faults, default_input: tuple[JSON, ...] = ()) -> None:
-        self.modules: dict[
-            str, tuple[str, bool]
-        ] = {}  # name -> (where it was named first, whether a chain starts there)
+        # The name of each task file -> where it was named first, and whether a chain starts there.
+        self.modules: dict[str, tuple[str, bool]] = {}
         self._faults = faults
         self._default_input = default_input
         self._ids: dict[str, str] = {}  # without case -> where it was given
@@ -105,9 +107,8 @@ class EntryReader:
             self._faults.add(where, wrong_type(entry, "an object with TASK_MODULE and TASK_INPUT"))
             return None
         # A value that is nothing is an absent one, as the empty cell of a table is.
-        given = {
-            key: value for key, value in upper_keys(entry, ENTRY_KEYS, where, self._faults).items() if value is not None
-        }
+        keys = upper_keys(entry, ENTRY_KEYS, where, self._faults)
+        given = {key: value for key, value in keys.items() if value is not None}
         fields = self._checked(given, where)
         if "TASK_MODULE" not in given:
             self._faults.add(where, "TASK_MODULE is missing: it names the task file to run")
@@ -148,9 +149,8 @@ class EntryReader:
                     self._faults.add(f"{where}, DEPENDS_ON", f"no entry has the ID {task_id!r}{hint}")
         for circle in self._circles():
             where = self._edges[circle[0].casefold()][0]
-            self._faults.add(
-                f"{where}, DEPENDS_ON", f"the entries wait for each other: {' -> '.join([*circle, circle[0]])}"
-            )
+            way = " -> ".join([*circle, circle[0]])
+            self._faults.add(f"{where}, DEPENDS_ON", f"the entries wait for each other: {way}")
 
     def _circles(self) -> Iterator[list[str]]:
         """Circles of ids, each given once, found by walking depth first without recursion (chains may be long)."""

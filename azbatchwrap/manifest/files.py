@@ -26,7 +26,11 @@ def read(path: Path | str, *, modules_directory: Path | str | None = None) -> Ma
     """
     path = Path(path)
     readers = {".yaml": read_yaml, ".yml": read_yaml, ".csv": None, ".tsv": None, ".jsonl": None, ".ndjson": None}
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise ManifestError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    if not there:
         raise ManifestError(f"there is no manifest {str(path)!r}")
     override = Path(modules_directory) if modules_directory is not None else None
     faults = Faults(str(path))

@@ -33,11 +33,12 @@ def needed_modules(folder: Path, listed: Sequence[str], reader: EntryReader, fau
     wanted = dict.fromkeys(listed, "TASK_MODULES") | {
         name: f"{where}, TASK_MODULE" for name, (where, _) in reader.modules.items() if name not in listed
     }
-    if not folder.is_dir():
-        if wanted:
-            faults.add("TASK_MODULES_DIRECTORY", f"there is no folder {str(folder)!r}")
+    try:
+        present = sorted(item.name for item in folder.iterdir() if item.suffix == ".py" and item.is_file())
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        faults.add("TASK_MODULES_DIRECTORY", f"the folder {str(folder)!r} cannot be read: {reason}")
         return ()
-    present = sorted(item.name for item in folder.iterdir() if item.suffix == ".py" and item.is_file())
     for name, where in wanted.items():
         if name not in present:
             faults.add(where, f"there is no {name} in {str(folder)!r}{suggestion(name, present)}")

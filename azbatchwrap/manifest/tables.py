@@ -51,7 +51,7 @@ def read_table(path: Path, override: Path | None, faults: Faults) -> Manifest:
     for count, (where, entry) in enumerate(_rows(path, faults), start=1):
         reader.read(count - 1, entry, where)
     reader.check_dependencies()
-    if not count:
+    if not count and not faults:
         faults.add("", "holds no entries, so there is nothing to run")
     folder = override or modules_folder(path, None, faults)
     modules = needed_modules(folder, (), reader, faults)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 import shlex
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -19,6 +20,11 @@ MOST_SLOTS = 256
 DEEPEST_INPUT = 64
 LARGEST_INPUT = 1_000_000
 
+#: Python, ours and the node's, refuses to write integers of more than 4,300 digits.
+LARGEST_NUMBER_BITS = 14_000
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _SHORT_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)\s*(d|h|ms|m|s)\s*)", re.IGNORECASE)
 _ISO_DURATION = re.compile(
@@ -64,8 +70,11 @@ def _quote_fault(error: ValueError) -> str:
 
 
 def shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    """``value`` as it is shown in a message: at most some 60 characters, whatever it holds."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python refuses to write integers of thousands of digits
+        return "a number of thousands of digits"
 
 
 def kind_of(value: object) -> str:
@@ -85,6 +94,8 @@ def json_value(value: object) -> JSON:
         budget[0] -= 1
         if depth > DEEPEST_INPUT or budget[0] < 0:
             raise Fault(f"is nested deeper than {DEEPEST_INPUT} or holds more than {LARGEST_INPUT} values")
+        if isinstance(item, int) and item.bit_length() > LARGEST_NUMBER_BITS:
+            raise Fault("holds a number of thousands of digits")
         if item is None or isinstance(item, str | bool | int):
             return item
         if isinstance(item, float):
@@ -134,20 +145,13 @@ def read_module(value: object) -> str:
 
 
 def read_id(value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = _digits(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**63:
+        value = str(value)
     if not isinstance(value, str):
         raise wrong_type(value, "text")
     if not names.is_id(value):
         raise Fault(f"{shortened(value)} may hold 1 to 64 of the characters A-Z a-z 0-9 _ - and no others")
     return value
-
-
-def _digits(number: int) -> str:
-    try:
-        return str(number)
-    except ValueError as error:  # Python refuses to write integers of thousands of digits
-        raise Fault("is a number of thousands of digits") from error
 
 
 def read_ids(value: object) -> tuple[str, ...]:
