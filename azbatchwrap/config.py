@@ -37,8 +37,8 @@ __all__ = [
     "is_loopback",
     "load",
     "parse_storage",
-    "read_json_object",
     "read_endpoint",
+    "read_json_object",
     "start_local",
 ]
 
