@@ -1,0 +1,1 @@
+"""The command line: each file parses the words of one command group, calls the library and prints."""
