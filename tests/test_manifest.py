@@ -111,12 +111,12 @@ def test_the_directory_is_relative_to_the_manifest_and_can_be_overridden(folder:
 def test_every_key_of_an_entry_reaches_its_record(folder: Path) -> None:
     full = {
         "ID": "price-1", "TASK_MODULE": "1_task.py", "TASK_INPUT": ["a b", 2, {"k": [None, 1.5]}], "CHAIN": False,
-        "INPUTS": ["data/a b.csv"], "RETRIES": 2, "TIMEOUT": "1h30m", "SLOTS": 4, "DEPENDS_ON": ["FIRST"],
+        "INPUTS": ["data/a b.csv"], "RETRIES": 2, "TIMEOUT": "1h30m", "SLOTS": 4, "DEPENDS_ON": ["first"],
     }  # fmt: skip
     read = manifest.read(write(folder, entries(full, {"ID": "first", "TASK_MODULE": "clean.py"})))
     assert next(iter(read.records)) == TaskRecord(
         0, "price-1", "1_task.py", ("a b", 2, {"k": [None, 1.5]}), chain=False, inputs=("data/a b.csv",), retries=2,
-        timeout=5400.0, slots=4, depends_on=("FIRST",),
+        timeout=5400.0, slots=4, depends_on=("first",),
     )  # fmt: skip
 
 
@@ -218,10 +218,15 @@ def test_a_path_as_task_file_is_answered_with_its_bare_name(folder: Path) -> Non
 def test_entries_that_wait_for_each_other(folder: Path) -> None:
     circle = [
         {"TASK_MODULE": "clean.py", "ID": name, "DEPENDS_ON": wanted}
-        for name, wanted in (("a", "b"), ("b", ["C"]), ("c", ["a", "d"]), ("d", []), ("self", "self"))
+        for name, wanted in (("a", "b"), ("b", ["c"]), ("c", ["a", "d"]), ("d", []), ("self", "self"))
     ]
     faults = faults_of(write(folder, entries(*circle)))
     assert [fault.split(": ")[-1] for fault in faults] == ["a -> b -> c -> a", "self -> self"]
+
+
+def test_a_dependency_is_written_as_the_id_it_names(folder: Path) -> None:
+    items = ({"TASK_MODULE": "clean.py", "ID": "First"}, {"TASK_MODULE": "clean.py", "DEPENDS_ON": ["first"]})
+    assert faults_of(write(folder, entries(*items)))[0].endswith("no entry has the ID 'first'; did you mean First?")
 
 
 def test_a_long_chain_of_dependencies_is_no_circle(folder: Path) -> None:

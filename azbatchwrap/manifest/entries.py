@@ -98,7 +98,7 @@ class EntryReader:
         self.modules: dict[str, tuple[str, bool]] = {}
         self._faults = faults
         self._default_input = default_input
-        self._ids: dict[str, str] = {}  # without case -> where it was given
+        self._ids: dict[str, tuple[str, str]] = {}  # without case -> (where it was given, as it was given)
         self._edges: dict[str, tuple[str, str, tuple[str, ...]]] = {}  # id without case -> (where, id, depends on)
 
     def read(self, index: int, entry: object, where: str) -> TaskRecord | None:
@@ -133,7 +133,7 @@ class EntryReader:
             first, chained = self.modules.get(module, (where, False))
             self.modules[module] = (first, chained or fields.get("chain", True))
         if task_id is not None:
-            first = self._ids.setdefault(task_id.casefold(), where)
+            first, _ = self._ids.setdefault(task_id.casefold(), (where, task_id))
             if first != where:
                 self._faults.add(f"{where}, ID", f"{task_id!r} is the ID of {first} already (case does not count)")
         if fields.get("depends_on"):
@@ -144,8 +144,10 @@ class EntryReader:
         """Notes every DEPENDS_ON that names no entry, and one line for each circle of entries that wait for each other."""
         for where, _, wanted in self._edges.values():
             for task_id in wanted:
-                if task_id.casefold() not in self._ids:
-                    hint = suggestion(task_id, self._ids) if len(self._ids) < 1000 else ""
+                _, given = self._ids.get(task_id.casefold(), ("", ""))
+                if given != task_id:  # nor in another case: what the service would make of that is not written down
+                    near = [given] if given else [given for _, given in self._ids.values()]
+                    hint = suggestion(task_id, near) if len(near) < 1000 else ""
                     self._faults.add(f"{where}, DEPENDS_ON", f"no entry has the ID {task_id!r}{hint}")
         for circle in self._circles():
             where = self._edges[circle[0].casefold()][0]
