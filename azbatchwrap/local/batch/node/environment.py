@@ -46,9 +46,7 @@ class TaskIdentity:
 
 def network_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """The settings of this machine that are passed on to tasks, from the service's own ``environment``."""
-    return {
-        name: value for name in NETWORK_SETTINGS if (value := environment.get(name)) and not _holds_password(value)
-    }
+    return {name: value for name in NETWORK_SETTINGS if (value := environment.get(name)) and not _holds_password(value)}
 
 
 def _holds_password(value: str) -> bool:
@@ -76,9 +74,7 @@ def task_environment(
         "PYTHONNOUSERSITE": "1",
         **network,
     }
-    for name, value in settings.items():
-        if not name.startswith(RESERVED_PREFIX):
-            environment[name] = value
+    environment |= {name: value for name, value in settings.items() if not name.startswith(RESERVED_PREFIX)}
     environment |= {
         "AZ_BATCH_ACCOUNT_NAME": identity.account_name,
         "AZ_BATCH_ACCOUNT_URL": identity.account_url,

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _HELPER = Path(process_helper.__file__)
 
 
-class StartFailed(Exception):  # noqa: N818 - the word of the field
+class StartFailed(Exception):
     """A process could not be started. ``step`` is folder, program or execute; ``errno`` the system's reason."""
 
     def __init__(self, step: str, errno: int) -> None:
@@ -30,7 +30,7 @@ class StartFailed(Exception):  # noqa: N818 - the word of the field
         self.errno = errno
 
 
-class HostLost(Exception):  # noqa: N818 - the word of the field
+class HostLost(Exception):
     """The helper process died, and all tasks with it. What ran is to be run again, as after a node's recovery."""
 
 
@@ -96,7 +96,7 @@ class ProcessHost:
         with theirs:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - once, and it takes a millisecond
                 [sys.executable, "-I", "-S", str(_HELPER)],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 cwd="/",
                 env={},

@@ -38,7 +38,7 @@ class Failure:
         return body
 
 
-class TaskFailure(Exception):  # noqa: N818 - it carries a Failure, and is named for it
+class TaskFailure(Exception):
     """Raised inside the node where a task cannot go on."""
 
     def __init__(self, failure: Failure) -> None:
