@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -240,6 +241,17 @@ def as_metadata(entries: Mapping[str, str]) -> list[Json]:
 def quoted(text: str) -> str:
     """``text`` as a string of an OData filter."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def parse_time(text: str) -> datetime:
+    """A time of the service: UTC, with up to seven digits of a second, one more than Python holds."""
+    seconds, _, fraction = text.rstrip("Zz").partition(".")
+    return datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}+00:00")
+
+
+def wire_time(moment: datetime) -> str:
+    """``moment`` as the service writes times."""
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def redact(text: str) -> str:

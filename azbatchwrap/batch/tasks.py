@@ -179,6 +179,6 @@ def _call(
     """Constraints and calling settings: what the engine does is in the second, the service only stands behind it."""
     constraints: dict[str, Any] = {"maxTaskRetryCount": 0}
     if timeout is not None:
-        constraints["maxWallClockTime"] = iso_duration(timeout * (retries + 1) + LIMIT_GRACE)
+        constraints["maxWallClockTime"] = iso_duration(timeout + LIMIT_GRACE)
     call = {"module": module, "chain": chain, "whole": False, "retries": retries, "timeout": timeout, "inputs": inputs}
     return orjson.dumps(constraints), _setting(names.TASK_VARIABLE, ascii_json(call))

@@ -1,0 +1,178 @@
+"""Whether a pool can still run a job's tasks: what waiting has to know about nodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from azbatchwrap.errors import Conflict, NodeUnusable, NoEligibleNode, PoolError, ResizeFailed, StartTaskFailed
+
+from .service import Json, Service, at
+
+#: States (in lower case) of a node that runs tasks now or will in a while. A pre-empted one is brought back by Azure.
+WORKING = frozenset({
+    "idle", "running", "creating", "starting", "waitingforstarttask", "rebooting", "reimaging", "upgradingos", "preempted",
+})  # fmt: skip
+LOST = frozenset({"unusable", "unknown", "offline"})
+#: Seconds that nodes may be lost before that counts: Azure often gets them back within a minute.
+LOST_PATIENCE = 60.0
+#: Bytes of a failed command's stderr that an error carries.
+STDERR_END = 4096
+
+_POOL_FIELDS = (
+    "id", "state", "allocationState", "resizeErrors", "enableAutoScale", "currentDedicatedNodes",
+    "targetDedicatedNodes", "currentLowPriorityNodes", "targetLowPriorityNodes",
+)  # fmt: skip
+_NODE_FIELDS = ("id", "state", "schedulingState", "startTaskInfo", "errors")
+
+
+@dataclass(slots=True)
+class Health:
+    """Looks at a pool (and a job's preparation on it) each time `check` is called.
+
+    ``clock`` gives seconds and is a parameter so that tests need not wait for `LOST_PATIENCE`.
+    """
+
+    service: Service
+    pool_id: str
+    job_id: str | None = None
+    clock: Callable[[], float] = time.monotonic
+    _lost_since: float | None = None
+    _noted: set[str] = field(default_factory=set)
+
+    def check(self) -> list[str]:
+        """What is worth saying since the last look. Raises a `PoolError` when no node can run work and none is coming."""
+        pool = self.service.find(at("pools", self.pool_id), select=_POOL_FIELDS)
+        if pool is None or pool.get("state") == "deleting":
+            raise NoEligibleNode(f"pool {self.pool_id} does not exist (any more)", pool_id=self.pool_id)
+        nodes = list(self.service.list(at("pools", self.pool_id, "nodes"), select=_NODE_FIELDS))
+        barred = self._failed_preparations() if self.job_id else {}
+        usable = [node for node in nodes if _works(node) and node["id"] not in barred]
+        coming = pool.get("allocationState", "steady") != "steady" or pool.get("enableAutoScale", False)
+        if not usable and not coming:
+            self._give_up(pool, nodes, barred)
+        if usable:
+            self._lost_since = None
+        return self._news(pool, nodes, barred)
+
+    def ready_nodes(self) -> tuple[int, int]:
+        """How many nodes could start a task now, and how many the pool is to have."""
+        pool = self.service.get(at("pools", self.pool_id), select=_POOL_FIELDS)
+        nodes = self.service.list(at("pools", self.pool_id, "nodes"), select=("id", "state"))
+        ready = sum(node["state"].lower() in {"idle", "running"} for node in nodes)
+        return ready, pool.get("targetDedicatedNodes", 0) + pool.get("targetLowPriorityNodes", 0)
+
+    def _failed_preparations(self) -> dict[str, Json]:
+        """Nodes that the job may not use: their job preparation task failed, which lasts until they are reimaged."""
+        assert self.job_id is not None
+        path = at("jobs", self.job_id, "jobpreparationandreleasetaskstatus")
+        try:
+            statuses = list(self.service.list(path))
+        except Conflict:  # the job has no preparation task
+            return {}
+        infos = {item["nodeId"]: item.get("jobPreparationTaskExecutionInfo") or {} for item in statuses}
+        return {
+            node: info
+            for node, info in infos.items()
+            if info.get("state") == "completed" and info.get("result") == "failure"
+        }
+
+    def _give_up(self, pool: Json, nodes: list[Json], barred: dict[str, Json]) -> None:
+        failed_start = [node for node in nodes if _state(node) == "starttaskfailed"]
+        if failed_start:
+            raise self._start_failure(failed_start)
+        if barred:
+            raise self._preparation_failure(barred)
+        errors = pool.get("resizeErrors") or ()
+        if errors and not nodes:
+            raise ResizeFailed(
+                _resize_text(pool), pool_id=self.pool_id, codes=[error.get("code", "") for error in errors]
+            )
+        if any(_state(node) in LOST for node in nodes):
+            self._lost(nodes)
+            return
+        raise NoEligibleNode(
+            f"pool {self.pool_id} has {'no nodes' if not nodes else 'no node that takes tasks'} and none is coming: "
+            f"resize it (resize_pool, or `azbatchwrap pool resize {self.pool_id} --nodes N`)",
+            pool_id=self.pool_id,
+        )
+
+    def _lost(self, nodes: list[Json]) -> None:
+        if self._lost_since is None:
+            self._lost_since = self.clock()
+        if self.clock() - self._lost_since < LOST_PATIENCE:
+            return
+        worst = next(node for node in nodes if _state(node) in LOST)
+        reasons = "; ".join(f"{error.get('code')}: {error.get('message')}" for error in worst.get("errors") or ())
+        raise NodeUnusable(
+            f"pool {self.pool_id}: node {worst['id']} is {worst['state']}{f' ({reasons})' if reasons else ''}, "
+            "and no other node takes tasks",
+            pool_id=self.pool_id,
+            node_id=worst["id"],
+        )
+
+    def _start_failure(self, failed: list[Json]) -> PoolError:
+        node = failed[0]
+        info: Json = node.get("startTaskInfo") or {}
+        stderr = self._end_of(node["id"], "startup/stderr.txt")
+        return StartTaskFailed(
+            f"pool {self.pool_id}: the start task failed on {len(failed)} nodes, first on {node['id']}: {_how(info)}",
+            pool_id=self.pool_id,
+            node_id=node["id"],
+            exit_code=info.get("exitCode"),
+            stderr=stderr,
+        )
+
+    def _preparation_failure(self, barred: dict[str, Json]) -> PoolError:
+        node_id, info = next(iter(barred.items()))
+        folder = info.get("taskRootDirectory") or f"workitems/{self.job_id}/job-1/jobpreparation"
+        stderr = self._end_of(node_id, folder.replace("\\", "/").rstrip("/") + "/stderr.txt")
+        return NoEligibleNode(
+            f"job {self.job_id}: its preparation failed on every node of pool {self.pool_id}, first on {node_id}: {_how(info)}",
+            pool_id=self.pool_id,
+            node_id=node_id,
+            exit_code=info.get("exitCode"),
+            stderr=stderr,
+        )
+
+    def _end_of(self, node_id: str, path: str) -> str:
+        content = self.service.download_end(at("pools", self.pool_id, "nodes", node_id, "files", path), STDERR_END)
+        return content.decode(errors="replace")
+
+    def _news(self, pool: Json, nodes: list[Json], barred: dict[str, Json]) -> list[str]:
+        lines = [_resize_text(pool)] if pool.get("resizeErrors") else []
+        for node in nodes:
+            state = _state(node)
+            if state == "starttaskfailed":
+                lines.append(f"node {node['id']}: the start task failed ({_how(node.get('startTaskInfo') or {})})")
+            elif state in LOST or state == "preempted":
+                lines.append(f"node {node['id']} is {node['state']}")
+        lines += [f"node {node_id}: the job's preparation failed ({_how(info)})" for node_id, info in barred.items()]
+        fresh = [line for line in lines if line not in self._noted]
+        self._noted.update(fresh)
+        return fresh
+
+
+def _state(node: Json) -> str:
+    return str(node.get("state", "")).lower()
+
+
+def _works(node: Json) -> bool:
+    return _state(node) in WORKING and node.get("schedulingState", "enabled") == "enabled"
+
+
+def _how(info: dict[str, Any]) -> str:
+    failure = info.get("failureInfo") or {}
+    words = [f"exit code {info['exitCode']}"] if "exitCode" in info else []
+    if failure.get("code"):
+        words.append(f"{failure['code']}: {failure.get('message', '')}".rstrip(": "))
+    return ", ".join(words) or "no reason given"
+
+
+def _resize_text(pool: Json) -> str:
+    have = pool.get("currentDedicatedNodes", 0) + pool.get("currentLowPriorityNodes", 0)
+    wanted = pool.get("targetDedicatedNodes", 0) + pool.get("targetLowPriorityNodes", 0)
+    reasons = "; ".join(f"{error.get('code')}: {error.get('message')}" for error in pool.get("resizeErrors") or ())
+    return f"pool {pool.get('id')} has {have} of {wanted} nodes: {reasons}"

@@ -1,0 +1,161 @@
+"""Pools: made, found, changed and deleted. A pool of ours says in its metadata what is deployed on it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from azbatchwrap import names
+from azbatchwrap.config import PoolSettings
+from azbatchwrap.errors import ConfigurationError, Conflict, PoolError
+
+from . import images
+from .service import Json, Service, as_metadata, at, metadata
+
+_log = logging.getLogger(__name__)
+
+#: Tells a pool or job that we made from one of the same id that somebody else made.
+TOKEN = "azbatchwrap_token"  # noqa: S105
+#: What a list of pools needs to show.
+POOL_FIELDS = (
+    "id", "state", "allocationState", "vmSize", "currentDedicatedNodes", "targetDedicatedNodes",
+    "currentLowPriorityNodes", "targetLowPriorityNodes", "taskSlotsPerNode", "creationTime", "metadata",
+)  # fmt: skip
+#: Where a JDK comes from on Azure's Linux images. On a user's own machine (a loopback service) nothing is installed.
+_INSTALL_JDK = (
+    "if command -v java >/dev/null; then exit 0; fi; "
+    'case "$AZ_BATCH_ACCOUNT_URL" in http://127.*|http://localhost*|http://\\[::1\\]*) '
+    'echo "no java here, and nothing is installed into this machine: install a JDK" >&2; exit 0;; esac; '
+    "if command -v apt-get >/dev/null; then "
+    "export DEBIAN_FRONTEND=noninteractive; "
+    # The first minutes of a node belong to its own updates, which hold apt's lock.
+    "apt-get -o DPkg::Lock::Timeout=600 update && "
+    "apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends default-jdk-headless; "
+    "else yum -y install java-17-openjdk-headless; fi"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """A pool to make. ``nodes`` and ``spot_nodes`` are targets; ``start_commands`` run as root, one after the other."""
+
+    pool_id: str
+    vm_size: str
+    nodes: int
+    spot_nodes: int = 0
+    slots_per_node: int = 1
+    start_commands: tuple[str, ...] = ()
+    install_jdk: bool = False
+    metadata: Mapping[str, str] | None = None
+
+    def check(self) -> None:
+        """Raises ConfigurationError for numbers and ids that the service would refuse after a round trip."""
+        if not names.is_id(self.pool_id):
+            raise ConfigurationError(f"pool id {self.pool_id!r}: 1 to 64 of the characters A-Z a-z 0-9 _ - are allowed")
+        if self.nodes < 0 or self.spot_nodes < 0:
+            raise ConfigurationError(f"pool {self.pool_id}: a number of nodes cannot be negative")
+        if not 1 <= self.slots_per_node <= 256:
+            raise ConfigurationError(f"pool {self.pool_id}: slots per node must be 1 to 256, not {self.slots_per_node}")
+
+
+class Pools:
+    """The pools of an account."""
+
+    def __init__(self, service: Service, settings: PoolSettings, project: str) -> None:
+        self._service = service
+        self._settings = settings
+        self._project = project
+
+    def create(self, plan: PoolPlan) -> str:
+        """Make the pool (its nodes come later); what was replaced in its image, or an empty text."""
+        plan.check()
+        image, replaced = images.choose(
+            self._service.list("/supportedimages"), self._settings.publisher, self._settings.offer, self._settings.sku
+        )
+        self._service.create("/pools", self._body(plan, image), entity=at("pools", plan.pool_id))
+        _log.info("pool %s: created with %d nodes of %s, image %s", plan.pool_id, plan.nodes, plan.vm_size, image)
+        return replaced
+
+    def get(self, pool_id: str) -> Json:
+        """The pool as the service shows it. Raises NotFound."""
+        return self._service.get(at("pools", pool_id))
+
+    def list(self, *, everything: bool = False) -> Iterator[Json]:
+        """The pools of this project; with ``everything`` all pools of the account."""
+        for pool in self._service.list("/pools", select=POOL_FIELDS):
+            if everything or self.is_ours(pool):
+                yield pool
+
+    def is_ours(self, entity: Json) -> bool:
+        """Whether this product made a pool or job, for this project."""
+        facts = metadata(entity)
+        return names.MANAGED in facts and facts.get(names.PROJECT) == self._project
+
+    def set_metadata(self, pool_id: str, entries: Mapping[str, str]) -> None:
+        """Change some entries and keep the others: the service replaces the whole list, so it is read first.
+
+        Raises Conflict when somebody else changed the pool in between, three times over.
+        """
+        for attempt in (1, 2, 3):
+            pool = self.get(pool_id)
+            merged = {**metadata(pool), **entries}
+            headers = {"If-Match": pool["eTag"]} if "eTag" in pool else {}
+            try:
+                self._service.request("PATCH", at("pools", pool_id), {"metadata": as_metadata(merged)}, headers=headers)
+            except Conflict as error:
+                if error.status != 412 or attempt == 3:
+                    raise
+            else:
+                return
+
+    def resize(self, pool_id: str, nodes: int | None, spot_nodes: int | None) -> None:
+        """Ask for other numbers of nodes; ``None`` keeps one. Nodes that go finish their tasks first."""
+        pool = self.get(pool_id)
+        if pool.get("enableAutoScale"):
+            raise PoolError(f"pool {pool_id} scales by a formula: it cannot be resized by hand", pool_id=pool_id)
+        body = {
+            "targetDedicatedNodes": pool.get("targetDedicatedNodes", 0) if nodes is None else nodes,
+            "targetLowPriorityNodes": pool.get("targetLowPriorityNodes", 0) if spot_nodes is None else spot_nodes,
+            "nodeDeallocationOption": "taskcompletion",
+        }
+        self._service.request("POST", at("pools", pool_id, "resize"), body)
+
+    def delete(self, pool_id: str) -> bool:
+        """Ask for the end of a pool; False when there was none."""
+        return self._service.delete(at("pools", pool_id))
+
+    def _body(self, plan: PoolPlan, image: images.Image) -> Json:
+        facts = {
+            names.MANAGED: "1",
+            names.PROJECT: self._project,
+            TOKEN: secrets.token_hex(8),
+            **(plan.metadata or {}),
+        }
+        body: Json = {
+            "id": plan.pool_id,
+            "vmSize": plan.vm_size,
+            "virtualMachineConfiguration": image.wire(),
+            "targetDedicatedNodes": plan.nodes,
+            "targetLowPriorityNodes": plan.spot_nodes,
+            "taskSlotsPerNode": plan.slots_per_node,
+            "taskSchedulingPolicy": {"nodeFillType": "spread"},
+            "metadata": as_metadata(facts),
+        }
+        commands = (*plan.start_commands, *((_INSTALL_JDK,) if plan.install_jdk else ()))
+        if commands:
+            body["startTask"] = start_task(commands)
+        return body
+
+
+def start_task(commands: Sequence[str]) -> Json:
+    """A start task that runs shell ``commands`` as root, one after the other, and stops at the first that fails."""
+    script = "\n".join(("set -e", *(f"( {command}\n)" for command in commands)))
+    return {
+        "commandLine": f"/bin/sh -c {shlex.quote(script)}",
+        "userIdentity": {"autoUser": {"scope": "pool", "elevationLevel": "admin"}},
+        "maxTaskRetryCount": 2,
+        "waitForSuccess": True,
+    }
