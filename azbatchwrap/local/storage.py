@@ -57,14 +57,14 @@ class Azurite:
         return processes.Service("Azurite", self.folder / "listening.json", self.log, str(self.folder / "data"))
 
     @property
-    def blob_url(self) -> str:
+    def url(self) -> str:
         return f"http://127.0.0.1:{self.blob_port}/{ACCOUNT}"
 
     @property
     def connection_string(self) -> str:
         return (
             f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={self.key.reveal()};"
-            f"BlobEndpoint={self.blob_url};QueueEndpoint=http://127.0.0.1:{self.queue_port}/{ACCOUNT};"
+            f"BlobEndpoint={self.url};QueueEndpoint=http://127.0.0.1:{self.queue_port}/{ACCOUNT};"
         )
 
     def ended_uncleanly(self) -> bool:
@@ -74,7 +74,8 @@ class Azurite:
     def start(self, progress: Progress | None = None) -> subprocess.Popen[bytes]:
         """Start the process, installing Azurite first where needed; `processes.wait_until_listening` waits for it."""
         installed = install(progress or NullProgress())
-        (self.folder / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.folder, self.folder / "data"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = {
             "listening": str(self.service.listening),
             "accounts": f"{ACCOUNT}:{self.key.reveal()}",
@@ -186,7 +187,8 @@ def _install_into(folder: Path, nodejs: NodeJs, progress: Progress) -> None:
 def _run_npm(folder: Path, nodejs: NodeJs, progress: Progress) -> None:
     """``npm ci`` in ``folder``. Packages' own install scripts are not run: none is needed."""
     assert nodejs.npm is not None
-    packages = len(json.loads((RECIPE / "package-lock.json").read_text())["packages"]) - 1
+    listed = json.loads((RECIPE / "package-lock.json").read_text())["packages"]
+    packages = sum(name.count("node_modules/") == 1 for name in listed)
     arguments = ("ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error")
     output = folder / "npm.log"
     progress.start("azurite", f"installing Azurite {version()} (once)", packages, "packages")
@@ -224,6 +226,7 @@ def _watch_npm(process: subprocess.Popen[bytes], folder: Path, progress: Progres
 
 
 def _count_packages(modules: Path) -> int:
+    """How many packages lie in ``modules`` itself, not inside others."""
     top = [path for path in modules.glob("*") if not path.name.startswith((".", "@"))]
     return len(top) + sum(1 for _ in modules.glob("@*/*"))
 

@@ -1,0 +1,313 @@
+"""`azbatchwrap local`: Azure Batch and storage on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from azbatchwrap.local.stack import PartName, Stack, Status
+    from azbatchwrap.progress import Progress
+
+SERVICES: tuple[PartName, ...] = ("batch", "storage")
+#: How often `logs -f` and `up --foreground` look for news (seconds).
+FOLLOW_INTERVAL = 0.3
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _data_dir(command: _Command) -> _Command:
+    return click.option(
+        "--data-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="The instance's folder (default: AZBATCHWRAP_HOME, else your data folder).",
+    )(command)
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+
+
+@click.group()
+def local() -> None:
+    """Azure Batch and storage on this machine: real services that any Batch client can talk to.
+
+    \b
+    Examples:
+      azbatchwrap local up
+      eval "$(azbatchwrap local env)"      for az, your SDK, other programs
+      azbatchwrap local down
+    """
+
+
+@local.command()
+@_data_dir
+@click.option("--batch-port", type=click.IntRange(0, 65535), help="Port of the Batch service; 0 takes a free one.")
+@click.option("--blob-port", type=click.IntRange(0, 65535), help="Port of Azurite's Blob service; 0 takes a free one.")
+@click.option(
+    "--queue-port", type=click.IntRange(0, 65535), help="Port of Azurite's Queue service; 0 takes a free one."
+)
+@click.option(
+    "--storage",
+    metavar="CONNECTION_STRING",
+    envvar="AZBATCHWRAP_LOCAL_STORAGE",
+    help="Use this storage account or Azurite; '-' reads it from standard input, 'azurite' goes back to our own.",
+)
+@click.option("--max-processes", type=click.IntRange(1), help="Tasks that run at once (default: the CPU count).")
+@click.option("--foreground", is_flag=True, help="Stay, show the logs, and end everything on Ctrl-C.")
+@_as_json
+def up(data_dir: Path | None, storage: str | None, foreground: bool, as_json: bool, **numbers: int | None) -> None:
+    """Start what is not running, and return when everything answers.
+
+    Ports, keys and data stay in the data folder: starting again goes on where it ended.
+
+    \b
+    Examples:
+      azbatchwrap local up
+      azbatchwrap local up --data-dir ./azure --batch-port 10100
+      azbatchwrap local up --storage - < connection-string.txt
+    """
+    from azbatchwrap.config import Secret
+    from azbatchwrap.local.stack import Options
+
+    if storage == "-":
+        storage = sys.stdin.readline().strip()
+    options = Options(storage=Secret(storage) if storage else None, **numbers)
+    with _working(data_dir) as stack:
+        status = stack.up(options)
+    if as_json:
+        click.echo(json.dumps(_facts(status), indent=2))
+    else:
+        _say_up(status, data_dir)
+    if foreground:
+        _stay(stack)
+
+
+@local.command()
+@_data_dir
+def down(data_dir: Path | None) -> None:
+    """End both services gracefully. Data, keys and ports stay.
+
+    \b
+    Example:
+      azbatchwrap local down
+    """
+    with _working(data_dir) as stack:
+        was_up = stack.down()
+    click.echo(f"ended (data stays in {stack.folder})" if was_up else f"nothing runs in {stack.folder}")
+
+
+@local.command()
+@_data_dir
+@_as_json
+@click.pass_context
+def status(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
+    """Show what runs, and where. Exit code 0: everything answers, 1: not everything.
+
+    \b
+    Example:
+      azbatchwrap local status --json
+    """
+    found = _stack(data_dir).status()
+    if as_json:
+        click.echo(json.dumps(_facts(found), indent=2))
+    else:
+        _print_status(found)
+    ctx.exit(0 if found.is_up else 1)
+
+
+@local.command()
+@_data_dir
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["sh", "json", "credentials"]),
+    default="sh",
+    show_default=True,
+    help="Shell exports, a JSON object of variables, or the content of a credentials.json.",
+)
+def env(data_dir: Path | None, form: str) -> None:
+    """Print what other programs need to use this instance: addresses and keys.
+
+    \b
+    Examples:
+      eval "$(azbatchwrap local env)" && az batch pool list
+      azbatchwrap local env --format credentials > credentials.json
+    """
+    endpoint = _stack(data_dir).endpoint()
+    variables = _variables(endpoint)
+    if form == "sh":
+        for name, value in variables.items():
+            click.echo(f"export {name}={shlex.quote(value)}")
+    else:
+        click.echo(json.dumps(variables if form == "json" else _credentials(endpoint), indent=2))
+
+
+@local.command()
+@_data_dir
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def reset(data_dir: Path | None, yes: bool) -> None:
+    """Empty the account: every pool, job, blob and queue of this instance. It keeps running, with its keys and ports.
+
+    \b
+    Example:
+      azbatchwrap local reset --yes
+    """
+    folder = _stack(data_dir).folder
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Remove every pool, job, blob and queue in {folder}?", abort=True, err=True)
+    with _working(data_dir) as stack:
+        found = stack.reset()
+    click.echo(f"emptied {folder}" + ("; it is up again" if found.is_up else ""))
+
+
+@local.command()
+@_data_dir
+@click.option("-f", "--follow", is_flag=True, help="Go on showing what comes.")
+@click.option("--service", type=click.Choice(SERVICES), help="Only this one's log.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="How many lines of each.")
+def logs(data_dir: Path | None, follow: bool, service: PartName | None, lines: int) -> None:
+    """Show what the services logged.
+
+    \b
+    Examples:
+      azbatchwrap local logs --service batch
+      azbatchwrap local logs -f
+    """
+    chosen = (service,) if service else SERVICES
+    reader = LogReader(_stack(data_dir), chosen, lines)
+    reader.show()
+    while follow:
+        time.sleep(FOLLOW_INTERVAL)
+        reader.show()
+
+
+class LogReader:
+    """Prints what is new in the services' logs, each line after its service's name."""
+
+    def __init__(self, stack: Stack, services: Sequence[PartName], lines: int) -> None:
+        from azbatchwrap.local.processes import tail
+
+        self._logs = {name: stack.log_file(name) for name in services}
+        self._read = {name: _size(path) for name, path in self._logs.items()}
+        for name, path in self._logs.items():
+            self._print(name, tail(path, lines).splitlines() if lines else [])
+
+    def show(self) -> None:
+        for name, path in self._logs.items():
+            size = _size(path)
+            start = self._read[name] if size >= self._read[name] else 0  # it was rotated
+            if size > start:
+                with path.open("rb") as file:
+                    file.seek(start)
+                    content = file.read(size - start)
+                self._read[name] = start + len(content)
+                self._print(name, content.decode(errors="replace").splitlines())
+
+    def _print(self, name: str, lines: Sequence[str]) -> None:
+        for line in lines:
+            click.echo(f"{name:7} | {line}" if len(self._logs) > 1 else line)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _stack(data_dir: Path | None, progress: Progress | None = None) -> Stack:
+    from azbatchwrap.config import data_folder
+    from azbatchwrap.local.stack import Stack
+
+    return Stack(data_dir or data_folder(), progress)
+
+
+@contextlib.contextmanager
+def _working(data_dir: Path | None) -> Iterator[Stack]:
+    """The stack, with what it has to say on standard error."""
+    from azbatchwrap.progress import for_stream
+
+    with for_stream(sys.stderr) as progress:
+        yield _stack(data_dir, progress)
+
+
+def _stay(stack: Stack) -> None:
+    """Show the logs until Ctrl-C or SIGTERM, or until a service dies; then end everything."""
+    ending = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ending.set())
+    reader = LogReader(stack, SERVICES, 0)
+    while not ending.wait(FOLLOW_INTERVAL):
+        reader.show()
+        lost = [part.name for part in stack.status().parts if part.state == "down"]
+        if lost:
+            break
+    else:
+        lost = []
+    stack.down()
+    reader.show()
+    if lost:
+        raise click.ClickException(f"the {' and '.join(lost)} service ended by itself; see {stack.log_file(lost[0])}")
+
+
+def _say_up(status: Status, data_dir: Path | None) -> None:
+    import getpass
+
+    place = f" --data-dir {shlex.quote(str(status.folder))}" if data_dir else ""
+    _print_status(status)
+    click.echo(
+        f"Tasks run on this machine as the user {getpass.getuser()}, with that user's own rights: "
+        f"a start task that asks for an administrator gets no more.\n"
+        f"azbatchwrap uses it whenever no Azure account is configured; other programs: "
+        f'eval "$(azbatchwrap local env{place})"'
+    )
+
+
+def _print_status(status: Status) -> None:
+    states = {part.state for part in status.parts}
+    state = "up" if status.is_up else "down" if states <= {"down"} else "partly down (azbatchwrap local up mends it)"
+    click.echo(f"Azure on this machine is {state} (data in {status.folder})")
+    for part in status.parts:
+        process = f", process {part.pid}" if part.pid else ""
+        click.echo(f"  {part.name:8} {part.state:5} {part.url} (account {part.account}{process})")
+
+
+def _facts(status: Status) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        part.name: {
+            "state": part.state,
+            "url": part.url,
+            "account": part.account,
+            "pid": part.pid,
+            "log": str(part.log),
+        }
+        for part in status.parts
+    }
+    return {"up": status.is_up, "data_dir": str(status.folder), **parts}
+
+
+def _variables(endpoint: Mapping[str, Any]) -> dict[str, str]:
+    batch, storage = endpoint["batch"], endpoint["storage"]
+    return {
+        "AZURE_BATCH_ACCOUNT": batch["account"],
+        "AZURE_BATCH_ACCESS_KEY": batch["key"],
+        "AZURE_BATCH_ENDPOINT": batch["url"],
+        "AZURE_STORAGE_CONNECTION_STRING": storage["connection_string"],
+    }
+
+
+def _credentials(endpoint: Mapping[str, Any]) -> dict[str, str]:
+    batch, storage = endpoint["batch"], endpoint["storage"]
+    return {
+        "BATCH_ACCOUNT_NAME": batch["account"],
+        "BATCH_ACCOUNT_KEY": batch["key"],
+        "BATCH_ACCOUNT_URL": batch["url"],
+        "STORAGE_CONNECTION_STRING": storage["connection_string"],
+    }

@@ -1,0 +1,463 @@
+"""The instance of Azure on this machine that lives in one data folder: bring it up, look at it, empty it, end it.
+
+Data folder (0700)::
+
+    instance.json    keys and ports, made once and kept (0600)
+    endpoint.json    where it answers, while it is up (0600): what the library and other programs read
+    batch/           the Batch service's data; storage/ Azurite's; logs/ what both say
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+from azbatchwrap.config import ENDPOINT_FILE, Secret, parse_storage, read_json_object
+from azbatchwrap.errors import ConfigurationError
+from azbatchwrap.local import processes
+from azbatchwrap.local.instance import Instance, free_ports, is_free, write_private
+from azbatchwrap.local.storage import START_TIMEOUT as STORAGE_START_TIMEOUT
+from azbatchwrap.local.storage import Azurite
+from azbatchwrap.progress import NullProgress, Progress
+
+INSTANCE_FILE = "instance.json"
+BATCH_ACCOUNT = "localbatch"
+#: The word for ``--storage`` that goes back from a foreign account to the instance's own Azurite.
+OWN_STORAGE = "azurite"
+
+#: The Batch service answers within a second; reading back much data takes longer (seconds).
+BATCH_START_TIMEOUT = 60.0
+#: It ends the tasks that run before it ends itself (seconds).
+BATCH_STOP_GRACE = 20.0
+#: A service that runs but does not answer within this many seconds hangs.
+PROBE_TIMEOUT = 5.0
+
+PartName = Literal["batch", "storage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `Stack.up` may be told; ``None`` keeps what the data folder has, port 0 takes a free one.
+
+    ``storage`` is a connection string, or ``azurite`` for the instance's own; ``max_processes`` counts tasks.
+    """
+
+    batch_port: int | None = None
+    blob_port: int | None = None
+    queue_port: int | None = None
+    storage: Secret | None = None
+    max_processes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchService:
+    """The process of the Azure Batch service; its data lie in ``folder``."""
+
+    folder: Path
+    log: Path
+    key: Secret
+    port: int
+    max_processes: int | None
+
+    @property
+    def service(self) -> processes.Service:
+        mark = str(self.folder / "service.json")
+        return processes.Service("the Batch service", self.folder / "listening.json", self.log, mark)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings = Path(self.service.mark)
+        kept = read_json_object(settings) if settings.exists() else {}
+        content = {
+            "account": BATCH_ACCOUNT,
+            "key": self.key.reveal(),
+            "host": "127.0.0.1",
+            "port": self.port,
+            "data_dir": str(self.folder),
+            "max_processes": self.max_processes or os.cpu_count() or 1,
+            "chaos": kept.get("chaos", {}),
+        }
+        write_private(settings, content)
+        command = [sys.executable, "-m", "azbatchwrap.local.batch", "--config", str(settings)]
+        return processes.spawn(self.service, command, folder=self.folder)
+
+    def stop(self) -> bool:
+        return processes.stop(self.service, BATCH_STOP_GRACE)
+
+
+class _Part(Protocol):
+    """A service process of the instance."""
+
+    @property
+    def service(self) -> processes.Service: ...
+    @property
+    def url(self) -> str: ...
+    def stop(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """How one service is: ``up``, ``down``, or ``hangs`` (it runs but does not answer). ``pid``: None if not ours."""
+
+    name: PartName
+    state: Literal["up", "down", "hangs"]
+    url: str
+    account: str
+    pid: int | None
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    folder: Path
+    parts: tuple[PartStatus, ...] = ()
+
+    @property
+    def is_up(self) -> bool:
+        return bool(self.parts) and all(part.state == "up" for part in self.parts)
+
+
+class Stack:
+    """The instance whose data lie in ``folder``. Every change holds the folder's lock, so two at once do no harm."""
+
+    def __init__(self, folder: Path, progress: Progress | None = None) -> None:
+        self.folder = folder.absolute()
+        self._progress = progress or NullProgress()
+
+    # What it is made of
+
+    def log_file(self, part: PartName) -> Path:
+        return self.folder / "logs" / f"{part}.log"
+
+    def _batch(self, instance: Instance) -> BatchService:
+        return BatchService(
+            folder=self.folder / "batch",
+            log=self.log_file("batch"),
+            key=instance.batch_key,
+            port=instance.batch_port,
+            max_processes=instance.max_processes,
+        )
+
+    def _azurite(self, instance: Instance) -> Azurite | None:
+        """The instance's own storage; ``None`` when it uses a foreign account."""
+        if instance.external is not None:
+            return None
+        return Azurite(
+            folder=self.folder / "storage",
+            log=self.log_file("storage"),
+            key=instance.storage_key,
+            blob_port=instance.blob_port,
+            queue_port=instance.queue_port,
+        )
+
+    def _instance(self) -> Instance | None:
+        return Instance.read(self.folder / INSTANCE_FILE)
+
+    # What it does
+
+    def up(self, options: Options | None = None) -> Status:
+        """Bring up what is down and return when everything answers. What runs is left alone.
+
+        Raises ConfigurationError when a port is taken, an option contradicts what runs, or a service does not start.
+        """
+        with self._changing():
+            instance = self._instance()
+            if instance is None:
+                self._refuse_foreign_folder()
+            instance = self._with_options(instance or Instance.new(), options or Options())
+            self.folder.chmod(0o700)
+            instance.write(self.folder / INSTANCE_FILE)
+            self._start(instance)
+            return self.status()
+
+    def down(self) -> bool:
+        """End both services gracefully; returns whether any was running."""
+        with self._changing():
+            instance = self._instance()
+            return self._stop(instance) if instance is not None else False
+
+    def reset(self) -> Status:
+        """Empty the account: every pool, job, blob and queue. Keys and ports stay; what was up is up again.
+
+        A foreign storage account is not emptied.
+        """
+        with self._changing():
+            instance = self._instance()
+            if instance is None:
+                return Status(self.folder)
+            was_up = self._stop(instance)
+            (self.folder / "storage" / "listening.json").unlink(missing_ok=True)  # nothing is left that could be lost
+            for name in ("batch", "storage"):
+                _remove(self.folder / name)
+            if was_up:
+                self._start(instance)
+            return self.status()
+
+    def status(self) -> Status:
+        instance = self._instance()
+        if instance is None:
+            return Status(self.folder)
+        for name in ("batch", "storage"):
+            processes.rotate(self.log_file(name))
+        batch = self._batch(instance)
+        return Status(
+            self.folder,
+            (
+                _part_status("batch", BATCH_ACCOUNT, batch.url, batch.service),
+                self._storage_status(instance),
+            ),
+        )
+
+    def endpoint(self) -> Mapping[str, Any]:
+        """What ``endpoint.json`` says. ConfigurationError when the instance is not up."""
+        path = self.folder / ENDPOINT_FILE
+        if not self.status().is_up or not path.exists():
+            raise ConfigurationError(f"no instance is up in {self.folder}. Run `azbatchwrap local up` first")
+        return read_json_object(path)
+
+    # How
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the folder's lock; name the folder where the disk or its rights are at fault."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with processes.exclusive(self.folder / "lock", self._progress):
+                yield
+        except OSError as error:
+            raise ConfigurationError(
+                f"the data folder {self.folder} cannot be used: {error.strerror or error}"
+                f"{f' ({error.filename})' if error.filename else ''}. Make room there or correct its rights, "
+                f"or choose another with --data-dir"
+            ) from error
+
+    def _refuse_foreign_folder(self) -> None:
+        """A new instance gets a folder of its own: `reset` empties folders, and they must be ours."""
+        taken = [name for name in ("batch", "storage", "logs") if os.path.lexists(self.folder / name)]
+        if taken:
+            raise ConfigurationError(
+                f"{self.folder} holds {', '.join(taken)} already, and no {INSTANCE_FILE}: it is not an instance's data "
+                f"folder. Choose an empty or new one with --data-dir"
+            )
+
+    def _with_options(self, instance: Instance, options: Options) -> Instance:
+        batch_runs = self._batch(instance).service.listens() is not None
+        azurite = self._azurite(instance)
+        storage_runs = azurite is not None and azurite.service.listens() is not None
+        external = self._chosen_storage(instance, options)
+        if external != instance.external and (batch_runs or storage_runs):
+            raise _must_be_down("--storage")
+        if options.max_processes not in {None, instance.max_processes} and batch_runs:
+            raise _must_be_down("--max-processes")
+        return replace(
+            instance,
+            batch_port=_chosen_port("--batch-port", instance.batch_port, options.batch_port, runs=batch_runs),
+            blob_port=_chosen_port("--blob-port", instance.blob_port, options.blob_port, runs=storage_runs),
+            queue_port=_chosen_port("--queue-port", instance.queue_port, options.queue_port, runs=storage_runs),
+            external=external,
+            max_processes=options.max_processes or instance.max_processes,
+        )
+
+    @staticmethod
+    def _chosen_storage(instance: Instance, options: Options) -> Secret | None:
+        if options.storage is None:
+            return instance.external
+        if options.storage.reveal().strip().lower() == OWN_STORAGE:
+            return None
+        account = parse_storage(options.storage.reveal())
+        assert account.connection_string is not None
+        _check_external(account.connection_string)
+        return account.connection_string
+
+    def _start(self, instance: Instance) -> None:
+        """Start what does not run, both at once, and write ``endpoint.json`` when both answer."""
+        batch, azurite = self._batch(instance), self._azurite(instance)
+        self._end_what_hangs([batch, azurite] if azurite is not None else [batch])
+        started: list[tuple[processes.Service, subprocess.Popen[bytes], float]] = []
+        try:
+            if azurite is not None and azurite.service.listens() is None:
+                _require_free("storage", "--blob-port", azurite.blob_port)
+                _require_free("storage", "--queue-port", azurite.queue_port)
+                self._tell_of_unclean_end(azurite)
+                started.append((azurite.service, azurite.start(self._progress), STORAGE_START_TIMEOUT))
+            if batch.service.listens() is None:
+                _require_free("Batch service", "--batch-port", batch.port)
+                started.append((batch.service, batch.start(), BATCH_START_TIMEOUT))
+            for service, process, timeout in started:
+                processes.wait_until_listening(service, process, timeout)
+        except BaseException:
+            for _, process, _ in started:
+                process.terminate()
+            for _, process, _ in started:
+                process.wait()
+            raise
+        self._write_endpoint(instance, batch, azurite)
+
+    def _end_what_hangs(self, parts: Sequence[_Part]) -> None:
+        for part in parts:
+            said = part.service.listens()
+            if said is not None and not _answers(part.url):
+                name = part.service.name
+                self._progress.message(f"{name} (process {said['pid']}) runs but does not answer: starting it again")
+                part.stop()
+
+    def _tell_of_unclean_end(self, azurite: Azurite) -> None:
+        if azurite.ended_uncleanly():
+            self._progress.message(
+                "Azurite had ended without saving (killed, or the machine went down): what was uploaded in its last "
+                "seconds may be lost. The next upload checks and repeats it"
+            )
+
+    def _stop(self, instance: Instance) -> bool:
+        """End both: the Batch service first, since its tasks use the storage."""
+        batch, azurite = self._batch(instance), self._azurite(instance)
+        parts: list[_Part] = [batch, azurite] if azurite is not None else [batch]
+        was_running = any(part.service.listens() is not None for part in parts)
+        (self.folder / ENDPOINT_FILE).unlink(missing_ok=True)
+        for part in parts:
+            if not part.stop():
+                self._progress.message(f"{part.service.name} did not end by itself and was killed")
+        return was_running
+
+    def _write_endpoint(self, instance: Instance, batch: BatchService, azurite: Azurite | None) -> None:
+        batch_said = batch.service.listens() or {}
+        content: dict[str, Any] = {
+            "version": 1,
+            "batch": {
+                "account": BATCH_ACCOUNT,
+                "key": instance.batch_key.reveal(),
+                "url": batch.url,
+                "pid": batch_said.get("pid"),
+            },
+        }
+        if azurite is not None:
+            account = parse_storage(azurite.connection_string)
+            storage_said = azurite.service.listens() or {}
+            content["storage"] = {
+                "account": account.name,
+                "key": instance.storage_key.reveal(),
+                "connection_string": azurite.connection_string,
+                "blob_port": azurite.blob_port,
+                "queue_port": azurite.queue_port,
+                "pid": storage_said.get("pid"),
+            }
+        else:
+            assert instance.external is not None
+            account = parse_storage(instance.external.reveal())
+            content["storage"] = {"account": account.name, "connection_string": instance.external.reveal()}
+        write_private(self.folder / ENDPOINT_FILE, content)
+
+    def _storage_status(self, instance: Instance) -> PartStatus:
+        azurite = self._azurite(instance)
+        if azurite is not None:
+            account = parse_storage(azurite.connection_string)
+            return _part_status("storage", account.name, azurite.url, azurite.service)
+        assert instance.external is not None
+        account = parse_storage(instance.external.reveal())
+        url = account.blob_url or ""
+        state: Literal["up", "down"] = "up" if _answers(url) else "down"
+        return PartStatus("storage", state, url, account.name, None, self.log_file("storage"))
+
+
+def _part_status(name: PartName, account: str, url: str, service: processes.Service) -> PartStatus:
+    said = service.listens()
+    state: Literal["up", "down", "hangs"] = "down"
+    if said is not None:
+        state = "up" if _answers(url) else "hangs"
+    return PartStatus(name, state, url, account, said["pid"] if said else None, service.log)
+
+
+def _answers(url: str) -> bool:
+    """Whether any HTTP answer comes: without a key it is a refusal, which is answer enough."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = connect(parts.hostname or "", parts.port, timeout=PROBE_TIMEOUT)
+    try:
+        connection.request("GET", parts.path or "/")
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def _check_external(connection_string: Secret) -> None:
+    """Refuse an account that does not answer or does not take its key, before anything is started on it."""
+    from azure.core.exceptions import AzureError, HttpResponseError
+    from azure.storage.blob import BlobServiceClient
+
+    account = parse_storage(connection_string.reveal())
+    try:
+        with BlobServiceClient.from_connection_string(
+            connection_string.reveal(), retry_total=1, connection_timeout=10, read_timeout=20
+        ) as client:
+            client.get_account_information()
+    except HttpResponseError as error:
+        code = getattr(error, "error_code", None) or error.status_code
+        raise ConfigurationError(
+            f"--storage: the account {account.name} ({account.blob_url}) refused its key: {code}"
+        ) from error
+    except AzureError as error:
+        raise ConfigurationError(f"--storage: {account.blob_url} does not answer: {type(error).__name__}") from error
+
+
+# Checks
+
+
+def _chosen_port(flag: str, kept: int, wanted: int | None, *, runs: bool) -> int:
+    if wanted is None or wanted == kept:
+        return kept
+    if runs:
+        if wanted == 0:
+            return kept
+        raise _must_be_down(flag)
+    return wanted or free_ports(1)[0]
+
+
+def _must_be_down(flag: str) -> ConfigurationError:
+    return ConfigurationError(f"{flag} cannot change while the instance runs. Run `azbatchwrap local down` first")
+
+
+def _require_free(name: str, flag: str, port: int) -> None:
+    if not is_free(port):
+        raise ConfigurationError(
+            f"port {port} of the {name} is used by another program. End that program, or choose another port with {flag} "
+            f"(0 takes a free one). The instance keeps the ports it first took, because links that it handed out name them"
+        )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with what tasks left in it, folders without write permission included."""
+    for left in folder.parent.glob(f".removed-{folder.name}-*"):
+        _delete(left)  # of a reset that was cut off
+    if not folder.exists():
+        return
+    doomed = folder.with_name(f".removed-{folder.name}-{time.time_ns()}")
+    folder.rename(doomed)
+    _delete(doomed)
+
+
+def _delete(doomed: Path) -> None:
+    for parent, folders, _ in os.walk(doomed):
+        for name in folders:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                path.chmod(stat.S_IRWXU)
+    shutil.rmtree(doomed)
