@@ -224,7 +224,13 @@ class Service:
 
 
 def at(*parts: str) -> str:
-    """A path from parts as they are: ``at("jobs", job_id)``."""
+    """A path from parts as they are: ``at("jobs", job_id)``.
+
+    Raises ConfigurationError for parts that would lead to another place than they name.
+    """
+    for part in parts:
+        if part in {"", ".", ".."}:
+            raise ConfigurationError(f"{part!r} is not a name that the service can have")
     return "".join("/" + quote(part, safe="") for part in parts)
 
 
