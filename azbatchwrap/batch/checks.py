@@ -1,0 +1,84 @@
+"""Whether an account can do the work, found out before anything is paid for: keys, storage, images, what runs already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from azbatchwrap import names
+from azbatchwrap.config import Settings
+from azbatchwrap.errors import AzBatchWrapError, ConfigurationError, NotFound
+from azbatchwrap.storage.account import Account
+from azbatchwrap.storage.inventory import list_blobs
+
+from . import images
+from .pools import Pools
+from .service import Service
+
+#: What only Azure's management plane knows.
+UNKNOWN = "unknown (Azure's management plane knows it: pip install 'azbatchwrap[mgmt]')"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. ``ok`` is ``None`` where nothing can be said; ``wrong_use`` tells bad input from a refusal."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    wrong_use: bool = False
+
+
+def checks(settings: Settings) -> Iterator[Check]:
+    """The checks of these settings, one after the other; a failed one does not stop the others."""
+    service = Service(settings.batch)
+    yield _attempt("batch account", lambda: _batch(service, settings))
+    yield _attempt("storage account", lambda: _storage(settings))
+    yield _attempt("image", lambda: _image(service, settings))
+    yield _attempt("pools", lambda: _running(service, settings))
+    local = "this machine is the node" if settings.is_local else UNKNOWN
+    yield Check("VM size", None, f"{settings.pool.vm_size}: {local}")
+    yield Check("quota", None, "none on this machine" if settings.is_local else UNKNOWN)
+
+
+def _attempt(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, ok=True, detail=look())
+    except AzBatchWrapError as error:
+        return Check(name, ok=False, detail=str(error), wrong_use=isinstance(error, ConfigurationError))
+
+
+def _batch(service: Service, settings: Settings) -> str:
+    # Signed as every other request is, and cheap: at most one pool comes back.
+    next(iter(service.list("/pools", select=("id",), page=1)), None)
+    how = "account key" if settings.batch.key is not None else "identity (DefaultAzureCredential)"
+    return f"{settings.batch.name} at {urlsplit(settings.batch.url).netloc} answers; signed in by {how}"
+
+
+def _storage(settings: Settings) -> str:
+    account = Account(settings.storage)
+    try:
+        container = names.files_container(settings.project)
+        try:
+            next(iter(list_blobs(account, container)), None)
+            state = f"container {container} is there"
+        except NotFound:
+            state = f"container {container} will be made"
+        longest = account.longest_signature()
+    finally:
+        account.close()
+    limit = "" if longest is None else f"; without an account key, jobs can last {longest.days} days at most"
+    return f"{settings.storage.name} answers; {state}{limit}"
+
+
+def _image(service: Service, settings: Settings) -> str:
+    pool = settings.pool
+    image, replaced = images.choose(service.list("/supportedimages"), pool.publisher, pool.offer, pool.sku)
+    return f"{image}" + (f" ({replaced})" if replaced else "")
+
+
+def _running(service: Service, settings: Settings) -> str:
+    pools = list(Pools(service, settings.pool, settings.project).list())
+    nodes = sum(pool.get("currentDedicatedNodes", 0) + pool.get("currentLowPriorityNodes", 0) for pool in pools)
+    return f"{len(pools)} pools of project {settings.project}, with {nodes} nodes"
