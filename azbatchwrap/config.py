@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.names import is_id
@@ -517,6 +517,9 @@ def parse_storage(text: str) -> StorageAccount:
     protocol = fields.get("defaultendpointsprotocol", "https")
     suffix = fields.get("endpointsuffix", "core.windows.net")
     blob_url = fields.get("blobendpoint", "").rstrip("/") or f"{protocol}://{name}.blob.{suffix}"
+    parts = _split(blob_url)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigurationError(f"its BlobEndpoint {blob_url!r} is not an address")
     return StorageAccount(Secret(text), name, blob_url)
 
 
@@ -532,8 +535,8 @@ def _development_storage() -> StorageAccount:
 def _service_url(given: _Given, report: _Report) -> str:
     """The address with its scheme and without a trailing slash. A bare host is taken as https, as `az` does."""
     text = given.text if "://" in given.text else f"https://{given.text}"
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = _split(text)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         report.faults.append(f"{given.origin} is not an address such as https://ACCOUNT.REGION.batch.azure.com")
     elif parts.username or parts.query:
         report.faults.append(f"{given.origin} must be a plain address, without a user, password or query")
@@ -542,9 +545,20 @@ def _service_url(given: _Given, report: _Report) -> str:
     return text.rstrip("/")
 
 
+def _split(url: str) -> SplitResult | None:
+    """The parts of an address, or ``None`` when it is none (``urlsplit`` looks at the port only when asked)."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
 def is_loopback(url: str) -> bool:
     """Whether the address leads to this machine only."""
-    host = urlsplit(url if "://" in url else f"https://{url}").hostname or ""
+    parts = _split(url if "://" in url else f"https://{url}")
+    host = (parts.hostname or "") if parts is not None else ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
