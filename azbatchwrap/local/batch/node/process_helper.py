@@ -22,6 +22,8 @@ SOCKET = 0
 #: Steps of a start that can fail.
 FOLDER, PROGRAM, EXECUTE = b"folder", b"program", b"execute"
 _READ_SIZE = 1 << 18
+#: Signals that mean in a task what they mean at a login, whatever the service's parents ignored.
+_DEFAULTS = tuple(number for number in range(1, 32) if number not in {signal.SIGKILL, signal.SIGSTOP})
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
@@ -153,7 +155,7 @@ def spawn(folder: bytes, argv: list[bytes], environment: list[bytes], null: int)
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate((null, *streams))],
             setsid=True,
             setsigmask=(),
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP),
+            setsigdef=_DEFAULTS,
         )
     except (OSError, ValueError) as problem:  # ValueError: a name without letters, an empty program
         raise StartError(EXECUTE, getattr(problem, "errno", None) or errno.EINVAL) from problem
