@@ -210,24 +210,33 @@ _W3C = re.compile(
 
 def read_time(text: str, at: Position) -> Timestamp:
     """The moment a W3C-DTF or RFC 1123 text names; without an offset it is UTC."""
-    match = _W3C.match(text)
     try:
-        if match is None:
+        ticks = _w3c(text)
+        if ticks is None:
             moment = parsedate_to_datetime(text)
-            return Timestamp.of(moment.replace(tzinfo=moment.tzinfo or timezone.utc))
-        year, month, day, hour, minute, second = (
-            int(part or least) for part, least in zip(match.groups()[:6], (1, 1, 1, 0, 0, 0), strict=True)
-        )
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+            ticks = Timestamp.of(moment.replace(tzinfo=moment.tzinfo or timezone.utc)).ticks
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise AutoscaleError(EVALUATION, f"'{text}' is not a date and time", at) from error
-    return _timestamp(Timestamp.of(moment).ticks + int((match[7] or "").ljust(7, "0")) - _offset(match[8]), at)
+    return _timestamp(ticks, at)
+
+
+def _w3c(text: str) -> int | None:
+    """The ticks of a W3C-DTF text, None when it is of another form. Raises ValueError for a 13th month and the like."""
+    match = _W3C.match(text)
+    if match is None:
+        return None
+    parts = zip(match.group(1, 2, 3, 4, 5, 6), (1, 1, 1, 0, 0, 0), strict=True)
+    year, month, day, hour, minute, second = (int(part or least) for part, least in parts)
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    return Timestamp.of(moment).ticks + int((match[7] or "").ljust(7, "0")) - _offset(match[8])
 
 
 def _offset(text: str | None) -> int:
     if text is None or text == "Z":
         return 0
     minutes = int(text[1:3]) * 60 + int(text[4:6])
+    if minutes > 14 * 60 or int(text[4:6]) > 59:
+        raise ValueError(f"{text} is no offset from UTC")
     return (-minutes if text[0] == "-" else minutes) * 60 * TICKS_PER_SECOND
 
 

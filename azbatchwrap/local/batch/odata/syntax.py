@@ -70,5 +70,7 @@ def instant(text: str) -> Instant | None:
     seconds = since.days * 86_400 + since.seconds
     if match[9]:
         offset = int(match[10]) * 3600 + int(match[11]) * 60
+        if offset > 14 * 3600 or int(match[11]) > 59:
+            return None
         seconds += offset if match[9] == "-" else -offset
     return Instant(seconds * TICKS_PER_SECOND + int((match[7] or "0").ljust(9, "0")[:7]))

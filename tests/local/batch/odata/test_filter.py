@@ -168,7 +168,10 @@ def test_instants_count_ticks(text: str, ticks: int) -> None:
     assert odata.instant(text) == odata.Instant(ticks)
 
 
-@pytest.mark.parametrize("text", ["", "2024", "2024-02-30", "2024-01-01T25:00:00Z", "x2024-01-01", "\uff12024-01-01"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "2024", "2024-02-30", "2024-01-01T25:00:00Z", "2024-01-01T00:00:00+14:01", "x2024-01-01", "\uff12024-01-01"],
+)
 def test_what_is_no_instant(text: str) -> None:
     assert odata.instant(text) is None
 
