@@ -1,7 +1,6 @@
 """The ``engine`` argument of ``do_action``: what a task file may ask for and hand in."""
 
 # Loaded before the first do_action; what a method needs is imported when it is called.
-# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -261,9 +260,9 @@ class Engine:
 def _tree(folder: str, name: str) -> list[tuple[str, str]]:
     """Every file below ``folder`` without a leading dot, with its path below the folder's own name."""
     found = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, entries in os.walk(folder):
         folders[:] = sorted(entry for entry in folders if not entry.startswith("."))
-        names = sorted(entry for entry in names if not entry.startswith("."))
+        names = sorted(entry for entry in entries if not entry.startswith("."))
         below = os.path.normpath(os.path.join(name, os.path.relpath(parent, folder)))
         found += [(os.path.join(parent, entry), os.path.join(below, entry)) for entry in names]
     return found

@@ -36,7 +36,7 @@ class DownloadError(Exception):
     """A blob cannot be had. The message names it and the reason, never the signature of the address."""
 
 
-class _TryAgain(Exception):  # noqa: N818 - not an error, a wish
+class _TryAgain(Exception):
     """This try failed in a way that another one may not; ``wait`` in seconds, as the server asked."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
@@ -49,6 +49,8 @@ class Downloads:
 
     def __init__(self, container_url: str, folder: Path) -> None:
         base, _, self._signature = container_url.partition("?")
+        if urlsplit(base).scheme not in ("http", "https"):
+            raise DownloadError("the address of the files is neither http nor https")
         self._base = base.rstrip("/")
         self._folder = folder
         # A proxy of the environment cannot reach this machine's own loopback.
@@ -74,7 +76,9 @@ class Downloads:
                     if transfer.received > reached:
                         attempt, reached = 0, transfer.received
                     if attempt >= ATTEMPTS:
-                        raise DownloadError(f"{transfer} cannot be fetched, tried {attempt} times: {reason}") from reason
+                        raise DownloadError(
+                            f"{transfer} cannot be fetched, tried {attempt} times: {reason}"
+                        ) from reason
                     attempt += 1
                     pause = min(LONGEST_PAUSE, PAUSE * 2**attempt) * random.random()
                     time.sleep(min(reason.wait, LONGEST_RETRY_AFTER) + pause)
@@ -85,7 +89,9 @@ class Downloads:
     def _receive(self, transfer: _Transfer) -> None:
         """One request for what is still missing. Raises `_TryAgain`, or `DownloadError` when that is of no use."""
         sha256 = transfer.sha256
-        request = urllib.request.Request(f"{self._base}/content/{sha256[:2]}/{sha256}?{self._signature}")
+        request = urllib.request.Request(  # noqa: S310 - the scheme has been checked
+            f"{self._base}/content/{sha256[:2]}/{sha256}?{self._signature}"
+        )
         if transfer.received:
             request.add_header("Range", f"bytes={transfer.received}-")
         try:

@@ -1,7 +1,6 @@
 """What a task is told: its arguments, which file to run and how, and where things lie on the node."""
 
-# pathlib, json and dataclasses would each cost more than everything else that happens before the first do_action.
-# ruff: noqa: PTH
+# Read before the first do_action: importing json, pathlib or dataclasses would double the time to get there.
 
 from __future__ import annotations
 
@@ -162,7 +161,7 @@ def read_json(text: str) -> Any:
         return _read_json_slowly(text)
     text = text.strip()
     try:
-        value, end = make_scanner(_ScannerOptions)(text, 0)
+        value, end = make_scanner(_ScannerOptions)(text, 0)  # type: ignore[arg-type]
     except (StopIteration, ValueError):
         return _read_json_slowly(text)
     return value if end == len(text) else _read_json_slowly(text)

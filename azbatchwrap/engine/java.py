@@ -1,7 +1,5 @@
 """Runs jars and other programs for a task."""
 
-# ruff: noqa: PTH - the engine's paths are text
-
 from __future__ import annotations
 
 import os
@@ -48,7 +46,7 @@ def run_program(
     """See `Engine.java_runner`."""
     command = _command(words, find_file)
     # Both pipes are read at the same time, so a program that fills one of them does not stand still.
-    ended = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=timeout)  # noqa: S603
+    ended = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=timeout)
     output = JavaOutput(ended.returncode, _text(ended.stdout), _text(ended.stderr))
     if check and ended.returncode != 0:
         raise JavaFailed(command, output)

@@ -1,11 +1,11 @@
 """The node's shared folder as this product uses it: deployments, blobs, virtual environments and leases.
 
-    <shared>/azbatchwrap/
-        <deployment>/           laid out once, renamed into place whole: engine/ tasks/ inputs/ app/ run layout.json
-        blobs/<sha256>          every file's content once, read-only; deployments hold hard links to them
-        venvs/<sha256>/         one virtual environment per requirements.txt
-        leases/<deployment>/<job>   a job that may still start tasks from the deployment; touched by prepare
-        lock                    held by whoever prepares or releases
+<shared>/azbatchwrap/
+    <deployment>/           laid out once, renamed into place whole: engine/ tasks/ inputs/ app/ run layout.json
+    blobs/<sha256>          every file's content once, read-only; deployments hold hard links to them
+    venvs/<sha256>/         one virtual environment per requirements.txt
+    leases/<deployment>/<job>   a job that may still start tasks from the deployment; touched by prepare
+    lock                    held by whoever prepares or releases
 """
 
 from __future__ import annotations

@@ -54,9 +54,7 @@ def _make(venv: Path) -> None:
 
 def _do(command: list[str], folder: Path) -> None:
     """Run a step of the installation; its output goes to the log, and its end into the error."""
-    ended = subprocess.run(  # noqa: S603
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
+    ended = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     output = ended.stdout.decode("utf-8", "replace")
     sys.stdout.write(output)
     if ended.returncode != 0:

@@ -155,7 +155,9 @@ def _prepare(order: _Order) -> None:
 
 def _is_whole(order: _Order, final: Path) -> bool:
     """Whether the deployment is there and no task has damaged its files or taken its environment away."""
-    if not (final / "run").is_file() or not all(is_whole(final / entry["path"], entry["size"]) for entry in order.files):
+    if not (final / "run").is_file() or not all(
+        is_whole(final / entry["path"], entry["size"]) for entry in order.files
+    ):
         return False
     return order.requirements is None or (order.node.venv(order.requirements) / "complete").is_file()
 
@@ -213,7 +215,7 @@ def _unpack_engine(target: Path) -> None:
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         return
     with zipfile.ZipFile(source) as archive:
-        archive.extractall(target)  # noqa: S202 - our own archive, built by this product
+        archive.extractall(target)
 
 
 def _compile(building: Path) -> None:

@@ -1,7 +1,6 @@
 """Ends what a task has started, as /proc of Linux shows it."""
 
 # Called from a signal handler of the engine's lean parent process: no pathlib.
-# ruff: noqa: PTH
 
 from __future__ import annotations
 

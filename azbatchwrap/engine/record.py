@@ -7,7 +7,6 @@ else ``repr`` is its representation. ``outputs`` are paths below the output fold
 """
 
 # The record is written before the first do_action, so it imports late and does without pathlib.
-# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -98,8 +97,9 @@ class Record:
             )
             file.write(self._value.encode())
             file.write(b',"steps":[')
-            for position, step in enumerate(self._steps):
-                file.write((b"," if position else b"") + step.json().encode())
+            file.writelines(
+                (b"," if position else b"") + step.json().encode() for position, step in enumerate(self._steps)
+            )
             file.write(f'],"outputs":[{listed}]}}\n'.encode())
         os.rename(beside, facts.result_path)
 

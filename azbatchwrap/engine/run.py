@@ -9,12 +9,11 @@ Exit codes: 0 all steps succeeded; 1 a step raised; n from ``sys.exit(n)`` or ``
 128 + n killed by signal n. ``sys.exit()`` and ``sys.exit(0)`` end a step as a return of None does.
 """
 
-# Everything up to the first do_action counts: `signal` brings enum, `threading` brings more, `json` brings re.
-# ruff: noqa: PTH
+# Everything up to the first do_action counts: what is not needed before it is imported later.
 
 from __future__ import annotations
 
-import _signal as signals
+import _signal as signals  # type: ignore[import-not-found] # signal itself imports enum
 import os
 import sys
 import time

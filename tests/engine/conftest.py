@@ -96,7 +96,7 @@ def blob_server() -> Iterator[BlobServer]:
     blobs = BlobServer()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        def do_GET(self) -> None:
             blobs.answer(self)
 
         def log_message(self, *_: object) -> None:
@@ -210,7 +210,12 @@ class Node:
         ).returncode
 
     def start(
-        self, module: str, *args: Any, folder: Path | None = None, settings: Mapping[str, str] | None = None, **orders: Any
+        self,
+        module: str,
+        *args: Any,
+        folder: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        **orders: Any,
     ) -> tuple[subprocess.Popen[bytes], Path]:
         """Start a task as the service does: in its own session, output to files, the command line as submitted."""
         folder = folder or self.new_folder()
