@@ -1,0 +1,89 @@
+"""Batch work on Azure from Python in ten lines: on this machine first, then on Azure, unchanged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .batch import AzureBatch, CleanUp, ErrorInfo, StepResult, TaskResult
+    from .config import Settings, load
+    from .errors import (
+        AccessDenied,
+        AzBatchWrapError,
+        ConfigurationError,
+        Conflict,
+        DependencyFailed,
+        ManifestError,
+        NodeUnusable,
+        NoEligibleNode,
+        NotFound,
+        PoolError,
+        ResizeFailed,
+        ServiceError,
+        StartTaskFailed,
+        TaskFailed,
+        Throttled,
+        Unreachable,
+        WaitTimeout,
+    )
+    from .storage import AzureBatchStorage, FileReference
+
+__all__ = [  # noqa: RUF022 (grouped by what a reader looks for)
+    # what a driver script starts with
+    "AzureBatchStorage",
+    "AzureBatch",
+    # what it gets back
+    "TaskResult",
+    "StepResult",
+    "ErrorInfo",
+    "FileReference",
+    "CleanUp",
+    # configuration
+    "Settings",
+    "load",
+    # errors
+    "AzBatchWrapError",
+    "ConfigurationError",
+    "ManifestError",
+    "ServiceError",
+    "NotFound",
+    "Conflict",
+    "AccessDenied",
+    "Throttled",
+    "Unreachable",
+    "PoolError",
+    "StartTaskFailed",
+    "NodeUnusable",
+    "ResizeFailed",
+    "NoEligibleNode",
+    "TaskFailed",
+    "DependencyFailed",
+    "WaitTimeout",
+]
+
+#: Where a name lives. Nothing is imported before it is asked for: `azbatchwrap --help` must not load an SDK.
+_HOMES = {
+    "AzureBatchStorage": "storage",
+    "FileReference": "storage",
+    "AzureBatch": "batch",
+    "TaskResult": "batch",
+    "StepResult": "batch",
+    "ErrorInfo": "batch",
+    "CleanUp": "batch",
+    "Settings": "config",
+    "load": "config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

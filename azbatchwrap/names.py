@@ -78,6 +78,11 @@ def deployment_blob(deployment: str) -> str:
     return f"deployments/{deployment}.json"
 
 
+def args_prefix(job_id: str) -> str:
+    """Blob folder, with its slash, of the arguments of a job's tasks that are too long for an environment setting."""
+    return f"args/{job_id}/"
+
+
 def task_output_prefix(job_id: str, task_id: str) -> str:
     """Blob folder (no trailing slash) of everything one task leaves behind."""
     return f"{job_id}/{task_id}"

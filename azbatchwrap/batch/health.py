@@ -7,7 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from azbatchwrap.errors import Conflict, NodeUnusable, NoEligibleNode, PoolError, ResizeFailed, StartTaskFailed
+from azbatchwrap.errors import (
+    Conflict,
+    NodeUnusable,
+    NoEligibleNode,
+    PoolError,
+    ResizeFailed,
+    StartTaskFailed,
+    WaitTimeout,
+)
+from azbatchwrap.progress import Progress
 
 from .service import Json, Service, at
 
@@ -57,12 +66,37 @@ class Health:
             self._lost_since = None
         return self._news(pool, nodes, barred)
 
-    def ready_nodes(self) -> tuple[int, int]:
-        """How many nodes could start a task now, and how many the pool is to have."""
+    def wait_until_ready(
+        self, interval: float, timeout: float | None, progress: Progress, sleep: Callable[[float], None] = time.sleep
+    ) -> int:
+        """Wait until the nodes asked for could start a task, or all that came; how many could.
+
+        Raises a `PoolError` as `check`, WaitTimeout after ``timeout`` seconds.
+        """
+        deadline = None if timeout is None else self.clock() + timeout
+        progress.start("nodes", f"pool {self.pool_id}", unit="nodes")
+        while True:
+            for line in self.check():
+                progress.message(line)
+            ready, wanted, settled = self._ready()
+            progress.update("nodes", ready, wanted)
+            if settled:
+                progress.finish("nodes")
+                return ready
+            if deadline is not None and self.clock() >= deadline:
+                raise WaitTimeout(f"pool {self.pool_id}: {ready} of {wanted} nodes are ready after {timeout:g} s")
+            sleep(interval)
+
+    def _ready(self) -> tuple[int, int, bool]:
+        """Nodes that could start a task now, nodes asked for, and whether no more will become ready."""
         pool = self.service.get(at("pools", self.pool_id), select=_POOL_FIELDS)
-        nodes = self.service.list(at("pools", self.pool_id, "nodes"), select=("id", "state"))
-        ready = sum(node["state"].lower() in {"idle", "running"} for node in nodes)
-        return ready, pool.get("targetDedicatedNodes", 0) + pool.get("targetLowPriorityNodes", 0)
+        states = [
+            _state(node) for node in self.service.list(at("pools", self.pool_id, "nodes"), select=("id", "state"))
+        ]
+        ready = sum(state in {"idle", "running"} for state in states)
+        wanted = pool.get("targetDedicatedNodes", 0) + pool.get("targetLowPriorityNodes", 0)
+        coming = pool.get("allocationState", "steady") != "steady" or any(state in WORKING for state in states)
+        return ready, wanted, ready >= wanted or (ready > 0 and not coming)
 
     def _failed_preparations(self) -> dict[str, Json]:
         """Nodes that the job may not use: their job preparation task failed, which lasts until they are reimaged."""

@@ -15,7 +15,7 @@ from azbatchwrap.manifest import parse_duration
 
 from .pools import TOKEN
 from .service import Json, Service, as_metadata, at, metadata, parse_time
-from .tasks import AUTO_USER, engine_command, iso_duration
+from .tasks import AUTO_USER, engine_folder, iso_duration
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class JobFacts:
     state: str
     pool_id: str
     deployment: str
+    files_container: str
     output_container: str
     sas_expiry: datetime
     terminate_reason: str = ""
@@ -130,6 +131,11 @@ class Jobs:
             if everything or (names.MANAGED in known and known.get(names.PROJECT) == self._project):
                 yield job
 
+    def set_metadata(self, job_id: str, entries: Mapping[str, str]) -> None:
+        """Change some entries and keep the others."""
+        merged = {**metadata(self._service.get(at("jobs", job_id))), **entries}
+        self._service.request("PATCH", at("jobs", job_id), {"metadata": as_metadata(merged)})
+
     def seal(self, job_id: str) -> None:
         """Let the job end when its tasks have: only after the last task is in, for it cannot be undone."""
         try:
@@ -157,6 +163,7 @@ def _facts(job: Json) -> JobFacts:
         state=job["state"],
         pool_id=execution.get("poolId") or (job.get("poolInfo") or {}).get("poolId", ""),
         deployment=known.get(names.DEPLOYMENT, ""),
+        files_container=known.get(names.FILES_CONTAINER, ""),
         output_container=known.get(names.OUTPUT_CONTAINER, ""),
         sas_expiry=parse_time(job["creationTime"]) + timedelta(seconds=_limit(job) + SAS_MARGIN),
         terminate_reason=execution.get("terminateReason", ""),
@@ -200,7 +207,7 @@ def _release(plan: JobPlan) -> Json:
     """Gives up the job's lease on the deployment, so that a later preparation may remove it."""
     return {
         "id": "jobrelease",
-        "commandLine": engine_command(plan.deployment, "release"),
+        "commandLine": f"""/bin/sh -c 'exec python3 "{engine_folder(plan.deployment)}/engine/__main__.py" release'""",
         "environmentSettings": [{"name": names.DEPLOYMENT_VARIABLE, "value": plan.deployment}],
         "userIdentity": AUTO_USER,
     }

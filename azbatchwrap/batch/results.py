@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
+
+import orjson
 
 from azbatchwrap import names
 from azbatchwrap.errors import NotFound
@@ -82,18 +84,20 @@ class TaskResult:
     def record(self) -> Json:
         """The result in the form in which tasks leave theirs, for one that left none."""
         error = self.error or ErrorInfo("Unknown", "")
+        steps = [asdict(step) for step in self.steps]
         return {
             "version": 1, "job": self.job_id, "task": self.task_id, "node": self.node_id, "state": self.state,
-            "attempts": self.attempts, "value": None, "steps": [], "outputs": [],
+            "attempts": self.attempts, "value": None, "steps": steps, "outputs": [],
             "error": {"type": error.type, "message": error.message, "traceback": error.traceback},
+            "told_by_client": True,
         }  # fmt: skip
 
 
 class Blobs(Protocol):
     """What is needed of the output container."""
 
-    def read_json(self, container: str, blob: str) -> Any: ...
-    def write_json(self, container: str, blob: str, value: Any, *, only_new: bool = False) -> bool: ...
+    def read_bytes(self, container: str, blob: str) -> bytes: ...
+    def write_bytes(self, container: str, blob: str, data: bytes) -> None: ...
     def read_end(self, container: str, blob: str, size: int) -> bytes: ...
 
 
@@ -108,14 +112,21 @@ class Results:
     def collect(self, *, on_result: Callable[[TaskResult], None] | None = None) -> list[TaskResult]:
         """One result per ended task, in submission order. Tasks of a job that is still at work are left out."""
         tasks = [task for task in self._tasks() if self._over(task)]
-        with ThreadPoolExecutor(READERS, thread_name_prefix="azbatchwrap-results") as readers:
-            results = []
-            for result in readers.map(self._result, tasks):
+        found: list[tuple[TaskResult, bool]] = []
+        with ThreadPoolExecutor(READERS, thread_name_prefix="azbatchwrap-results") as workers:
+            for result, recorded in workers.map(self._result, tasks):
                 if on_result is not None:
                     on_result(result)
-                results.append(result)
-        results = explain_dependents(results, {task["id"]: _parents(task) for task in tasks})
-        self._record(results, tasks)
+                found.append((result, recorded))
+            results = explain_dependents(
+                [result for result, _ in found], {task["id"]: _parents(task) for task in tasks}
+            )
+            # Every task gets the record that it could not leave itself, for whoever looks into the container.
+            list(
+                workers.map(
+                    self._write, [new for new, (_, recorded) in zip(results, found, strict=True) if not recorded]
+                )
+            )
         return results
 
     def _tasks(self) -> list[Json]:
@@ -126,30 +137,29 @@ class Results:
     def _over(self, task: Json) -> bool:
         return task["state"] == "completed" or self._job.state == "completed"
 
-    def _record(self, results: Iterable[TaskResult], tasks: Iterable[Json]) -> None:
-        """Give every task that never ran the result that it could not leave itself."""
-        never_ran = {task["id"] for task in tasks if not (task.get("executionInfo") or {}).get("startTime")}
-        missing = [result for result in results if result.task_id in never_ran]
-        with ThreadPoolExecutor(READERS, thread_name_prefix="azbatchwrap-results") as writers:
-            list(writers.map(self._write, missing))
+    def _result(self, task: Json) -> tuple[TaskResult, bool]:
+        """The task's result, and whether it left a record of its own (or we did, earlier)."""
+        record = self._read(self._blob(task["id"]))
+        ran = bool((task.get("executionInfo") or {}).get("startTime"))
+        if record is None or record.get("task") != task["id"]:
+            return self._without_record(task), False
+        if ran and record.get("state") in {"succeeded", "failed"} and not record.get("told_by_client"):
+            return from_record(task, record, self._job.job_id), True
+        # The engine was taken down in the middle, or never ran: the service knows why, the record how far it came.
+        return replace(self._without_record(task), steps=_steps(record)), bool(record.get("told_by_client"))
+
+    def _blob(self, task_id: str) -> str:
+        return f"{names.task_output_prefix(self._job.job_id, task_id)}/{names.RESULT_FILE}"
 
     def _write(self, result: TaskResult) -> None:
-        blob = f"{names.task_output_prefix(self._job.job_id, result.task_id)}/{names.RESULT_FILE}"
-        self._blobs.write_json(self._job.output_container, blob, result.record(), only_new=True)
-
-    def _result(self, task: Json) -> TaskResult:
-        blob = f"{names.task_output_prefix(self._job.job_id, task['id'])}/{names.RESULT_FILE}"
-        record = self._read(blob) if (task.get("executionInfo") or {}).get("startTime") else None
-        if record is not None and record.get("task") == task["id"]:
-            return from_record(task, record, self._job.job_id)
-        return self._without_record(task)
+        self._blobs.write_bytes(self._job.output_container, self._blob(result.task_id), orjson.dumps(result.record()))
 
     def _read(self, blob: str) -> Json | None:
         try:
-            record = self._blobs.read_json(self._job.output_container, blob)
+            record = orjson.loads(self._blobs.read_bytes(self._job.output_container, blob))
         except NotFound:
             return None
-        except ValueError:
+        except orjson.JSONDecodeError:
             _log.warning("%s is not JSON; the task is judged by what the service says", blob)
             return None
         return record if isinstance(record, dict) else None
@@ -176,7 +186,7 @@ def from_record(task: Json, record: Mapping[str, Any], job_id: str) -> TaskResul
     """The result that the engine left, unless the service knows better: an exit code or a failed upload."""
     execution: Json = task.get("executionInfo") or {}
     failure = execution.get("failureInfo") or {}
-    steps = tuple(_step(step) for step in record.get("steps") or ())
+    steps = _steps(record)
     error = _error(record.get("error")) or next((step.error for step in steps if step.error is not None), None)
     state: State = "succeeded" if record.get("state") == "succeeded" else "failed"
     if state == "succeeded" and (execution.get("exitCode") not in (0, None) or failure):
@@ -268,6 +278,10 @@ def _facts(task: Json, job_id: str) -> dict[str, Any]:
         "started": parse_time(execution["startTime"]) if execution.get("startTime") else None,
         "ended": parse_time(execution["endTime"]) if execution.get("endTime") else None,
     }
+
+
+def _steps(record: Mapping[str, Any]) -> tuple[StepResult, ...]:
+    return tuple(_step(step) for step in record.get("steps") or ())
 
 
 def _step(step: Mapping[str, Any]) -> StepResult:

@@ -162,6 +162,10 @@ class Service:
         except (NotFound, Conflict):
             return b""
 
+    def lose_patience(self) -> None:
+        """From now on try twice at most: for the end of a script, where nobody wants to wait."""
+        self._backoff = Backoff(attempts=2, base=0.2)
+
     def close(self) -> None:
         """Give back the connections. A closed service opens again when it is used."""
         with self._opening:

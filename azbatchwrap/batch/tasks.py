@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import orjson
@@ -45,9 +45,14 @@ def submission_index(task_id: str, display_name: str | None) -> int | None:
     return None
 
 
-def engine_command(deployment: str, fragment: str = "run") -> str:
-    """The command line that enters what the preparation task laid out. It names its shell: Azure uses none."""
-    return f"""/bin/sh -c '. "$AZ_BATCH_NODE_SHARED_DIR/{names.NODE_FOLDER}/{deployment}/{fragment}"'"""
+def engine_folder(deployment: str) -> str:
+    """Where the preparation task laid out a deployment, in a shell's words."""
+    return f"$AZ_BATCH_NODE_SHARED_DIR/{names.NODE_FOLDER}/{deployment}"
+
+
+def engine_command(deployment: str) -> str:
+    """The command line that starts the engine on a task. It names its shell: Azure uses none."""
+    return f"""/bin/sh -c '. "{engine_folder(deployment)}/run"'"""
 
 
 def output_files(container_url: str, path: str) -> list[dict[str, Any]]:
@@ -76,13 +81,20 @@ class TaskWriter:
     """Writes the tasks of one job as the bytes of an add-task request.
 
     ``store_args`` is given arguments that are too long to travel with the task (bytes of JSON) and returns the URL
-    where a node reads them.
+    where a node reads them. ``settings`` are further environment settings, the same for each task.
     """
 
     def __init__(
-        self, job_id: str, deployment: str, output_url: str, *, store_args: Callable[[bytes], str] | None = None
+        self,
+        job_id: str,
+        deployment: str,
+        output_url: str,
+        *,
+        store_args: Callable[[bytes], str] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._job = job_id
+        self._further = b"".join(b"," + _setting(name, value) for name, value in (settings or {}).items())
         self._store_args = store_args
         shared = {
             "commandLine": engine_command(deployment),
@@ -109,12 +121,13 @@ class TaskWriter:
         if resource_files:
             head["resourceFiles"] = resource_files
         constraints, call = self._call(record.module, record.chain, record.retries, record.timeout, record.inputs)
-        return b'%s,"constraints":%s,"environmentSettings":[%s,%s,%s],%s' % (
+        return b'%s,"constraints":%s,"environmentSettings":[%s,%s,%s%s],%s' % (
             orjson.dumps(head)[:-1],
             constraints,
             call,
             _setting(names.ARGS_VARIABLE, args),
             _setting(names.INDEX_VARIABLE, str(record.index)),
+            self._further,
             path.join(self._shared),
         )
 
