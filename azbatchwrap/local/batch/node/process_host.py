@@ -104,7 +104,7 @@ class ProcessHost:
             )
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
-        _, self._link = await loop.create_connection(lambda: _Link(self), sock=ours)
+        _, self._link = await loop.create_unix_connection(lambda: _Link(self), sock=ours)
 
     async def close(self) -> None:
         """Kill every task and end the helper."""

@@ -31,9 +31,9 @@ class BlobServer:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{container}", self.container)
         app.router.add_route("*", "/{container}/{name:.+}", self.blob)
-        self._runner = web.AppRunner(app)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         port = site._server.sockets[0].getsockname()[1]
         self.base = f"http://127.0.0.1:{port}"

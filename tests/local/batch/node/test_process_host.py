@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,23 +13,9 @@ import pytest
 from azbatchwrap.local.batch.node import HostLost, ProcessHost, kill_orphans
 from azbatchwrap.local.batch.node.process_helper import start_time
 from azbatchwrap.local.batch.node.process_host import StartFailed
+from tests.local.batch.node.waiting import alive, until
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in {"Z", "X"}
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition was not met in time"
-        await asyncio.sleep(0.01)
 
 
 def number_in(path: Path) -> int:
