@@ -107,14 +107,13 @@ class _Test:
     def _equality(self, column: Column, *, is_equal: bool) -> Where:
         if self.value is None:
             return f"{column.sql} {'IS' if is_equal else 'IS NOT'} NULL", ()
-        value = self.value
-        if column.kind == "enum":
-            number = (column.values or {}).get(str(value))
-            if number is None:  # a word that the table cannot hold
-                return ("0" if is_equal else "1"), ()
-            value = number
         operator = "=" if is_equal else "IS NOT"
-        return f"{column.sql} {operator} ?{self._collation()}", (value,)
+        if column.kind != "enum":
+            return f"{column.sql} {operator} ?{self._collation()}", (self.value,)
+        number = (column.values or {}).get(str(self.value))
+        if number is None:  # a word that the table cannot hold
+            return ("0" if is_equal else "1"), ()
+        return f"{column.sql} {operator} ?", (number,)
 
     def _range(self, column: Column) -> Where:
         collation = self._collation()

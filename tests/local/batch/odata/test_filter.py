@@ -143,15 +143,24 @@ def test_a_filter_over_what_the_table_lacks_is_not_translated() -> None:
     assert odata.parse("executionInfo/exitCode eq 1", odata.TASKS).sql(columns) is None
 
 
-def test_a_prefix_and_an_id_use_the_index() -> None:
-    columns = {"id": odata.Column("id", "nocase")}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "startswith(id,'job-')",
+        "id eq 'a' or id eq 'b'",
+        "state eq 'completed'",
+        "state eq 'completed' and creationTime ge 2024-01-01",
+    ],
+)
+def test_common_filters_use_the_index(text: str) -> None:
+    where = odata.parse(text, odata.TASKS).sql(COLUMNS)
+    assert where is not None
     with closing(sqlite3.connect(":memory:")) as base:
-        base.execute("CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY) WITHOUT ROWID")
-        for text in ("startswith(id,'job-')", "id eq 'a' or id eq 'b'"):
-            where = odata.parse(text, odata.TASKS).sql(columns)
-            assert where is not None
-            plan = base.execute(f"EXPLAIN QUERY PLAN SELECT * FROM t WHERE {where[0]}", where[1]).fetchall()
-            assert "SEARCH" in plan[0][3]
+        base.execute("CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY, state INT, created INT) WITHOUT ROWID")
+        base.execute("CREATE INDEX by_state ON t (state, created)")
+        plan = base.execute(f"EXPLAIN QUERY PLAN SELECT * FROM t WHERE {where[0]}", where[1]).fetchall()
+    assert all("SCAN" not in step[3] for step in plan)
+    assert "SEARCH" in plan[0][3]
 
 
 @pytest.mark.parametrize(
