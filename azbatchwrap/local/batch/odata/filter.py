@@ -47,12 +47,12 @@ class Column:
 
     ``sql`` is an expression that is NULL when the property is absent. ``kind`` says what it holds: ``nocase`` and
     ``text`` strings, ``ticks`` 100 ns since the year 1 (UTC), ``int`` numbers and 0/1, ``enum`` the integers that
-    ``values`` gives for the lower-case words.
+    ``values`` gives for the lower-case words: one, or several where the table tells more apart than the service.
     """
 
     sql: str
     kind: Literal["text", "nocase", "ticks", "int", "enum"]
-    values: Mapping[str, int] | None = None
+    values: Mapping[str, int | tuple[int, ...]] | None = None
 
 
 #: The columns a property of each kind can be looked up in.
@@ -110,10 +110,14 @@ class _Test:
         operator = "=" if is_equal else "IS NOT"
         if column.kind != "enum":
             return f"{column.sql} {operator} ?{self._collation()}", (self.value,)
-        number = (column.values or {}).get(str(self.value))
-        if number is None:  # a word that the table cannot hold
+        stored = (column.values or {}).get(str(self.value))
+        if stored is None:  # a word that the table cannot hold
             return ("0" if is_equal else "1"), ()
-        return f"{column.sql} {operator} ?", (number,)
+        if isinstance(stored, int):
+            return f"{column.sql} {operator} ?", (stored,)
+        marks = f"({', '.join('?' * len(stored))})"
+        unequal = f"({column.sql} IS NULL OR {column.sql} NOT IN {marks})"
+        return (f"{column.sql} IN {marks}" if is_equal else unequal), stored
 
     def _range(self, column: Column) -> Where:
         collation = self._collation()
