@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from azbatchwrap.local.batch.node import HostLost, NodeFolders, NodePlace, ProcessHandle, Stage
+from azbatchwrap.local.batch.node import HostLost, NodeFolders, NodePlace, ProcessHandle, ProcessHost, Stage, Transfers
 from tests.local.batch.node.blob_server import BlobServer
 from tests.local.batch.node.conftest import Node
 from tests.local.batch.node.test_transfers import output
@@ -203,6 +203,32 @@ async def test_200_megabytes_pass_without_being_held(node: Node, blobs: BlobServ
     assert process.returncode == 0
     assert len(blobs.containers["out"]["big.txt"]) == 200 << 20
     assert int(told) < 100 << 10  # KiB
+
+
+def test_everything_works_on_the_services_own_event_loop(folders: NodeFolders) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def story() -> None:
+        blobs, host, transfers = (
+            await BlobServer(containers={"in": {"a": b"a"}, "out": {}}).start(),
+            ProcessHost(),
+            Transfers(),
+        )
+        await transfers.start()
+        node = Node(folders, host, transfers)
+        files = [{"httpUrl": blobs.url("in", "a"), "filePath": "a"}]
+        outputs = [output(blobs, "../stdout.txt", "x")]
+        assert (await node.run("cat a", resource_files=files, output_files=outputs)).succeeded
+        assert blobs.containers["out"] == {"x": b"a"}
+        assert (await node.run("sleep 600", wall_clock=0.1)).failure.code == "TaskEnded"
+        running = asyncio.ensure_future(node.run("sleep 600", on_started=lambda _: os.kill(host.pid, 9)))
+        with pytest.raises(HostLost):
+            await running
+        await host.close()
+        await transfers.close()
+        await blobs.stop()
+
+    uvloop.run(story())
 
 
 @pytest.fixture
