@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -108,6 +109,7 @@ class _Run:
         self._now = now
         self._pool = pool
         self._rand = rand
+        self._histories: dict[str, Sequence[Sample]] = {}
         self._variables: dict[str, Value] = {}
         self._initial: dict[str, Value] = {
             _DEDICATED: float(pool.target_dedicated),
@@ -205,10 +207,16 @@ class _Run:
         metric = _METRIC_OF[name]
         if metric in self._pool.values:
             return float(self._pool.values[metric])
-        history = self._samples.samples(metric, self._now)
+        history = self._history(metric)
         if not history:
             raise AutoscaleError(INSUFFICIENT, f"Insufficient data from data set: {name} has no samples", at)
         return float(history[-1].value)
+
+    def _history(self, metric: str) -> Sequence[Sample]:
+        """The metric's samples, fetched once in a run."""
+        if metric not in self._histories:
+            self._histories[metric] = self._samples.samples(metric, self._now)
+        return self._histories[metric]
 
     def _chain(self, node: Chain) -> Value:
         value = self._value(node.first)
@@ -253,7 +261,7 @@ class _Run:
     def _method(self, node: MethodCall) -> Value:
         if not isinstance(node.owner, Name) or node.owner.text not in _METRIC_OF:
             raise AutoscaleError(EVALUATION, f"Only metrics of the service have a method '{node.method}'", node.at)
-        history = self._samples.samples(_METRIC_OF[node.owner.text], self._now)
+        history = self._history(_METRIC_OF[node.owner.text])
         arguments = [self._value(argument) for argument in node.arguments]
         metric = _Metric(node.owner.text, history, Timestamp.of(self._now), node.at)
         return metric.call(node.method, arguments)
@@ -263,6 +271,10 @@ def _is_true(value: Value, at: Position) -> bool:
     if not isinstance(value, float):
         raise AutoscaleError(EVALUATION, f"A condition must be a double, not a {type_name(value)}", at)
     return value != 0
+
+
+def _taken(sample: Sample) -> int:
+    return Timestamp.of(sample.taken).ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,8 +338,10 @@ class _Metric:
             bounds.append(self.now.ticks)
         return min(bounds), max(bounds)
 
-    def _between(self, start: int, end: int) -> list[Sample]:
-        return [sample for sample in self.history if start < Timestamp.of(sample.taken).ticks <= end]
+    def _between(self, start: int, end: int) -> Sequence[Sample]:
+        """The samples taken after ``start``, up to ``end``."""
+        first = bisect_right(self.history, start, key=_taken)
+        return self.history[first : bisect_right(self.history, end, key=_taken)]
 
     def _percent(self, start: int, end: int) -> float:
         """Samples there are, of those the service takes in that time."""

@@ -24,8 +24,8 @@ _TICKS_PER_DAY: Final = 86_400 * TICKS_PER_SECOND
 _YEAR_ONE: Final = datetime(1, 1, 1, tzinfo=timezone.utc)
 _LAST_TICK: Final = 3_155_378_975_999_999_999  # the end of the year 9999
 _LAST_INTERVAL: Final = (1 << 63) - 1
-#: ``vec`` could double a vector a hundred times in one formula.
-MAX_VECTOR: Final = 100_000
+#: Ours: ``vec`` could double a vector a hundred times in one formula. A day has 2,880 samples of a metric.
+MAX_VECTOR: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
