@@ -5,7 +5,7 @@ from __future__ import annotations
 from azbatchwrap.local.batch.node.command_line import split_command_line
 from azbatchwrap.local.batch.node.environment import TaskIdentity, network_settings, task_environment
 from azbatchwrap.local.batch.node.place import NodeFolders, NodePlace, make_node_python
-from azbatchwrap.local.batch.node.process_host import HostLost, ProcessHandle, ProcessHost, kill_orphans
+from azbatchwrap.local.batch.node.process_host import HostLost, ProcessHandle, ProcessHost, kill_leftovers, kill_orphans
 from azbatchwrap.local.batch.node.records import Failure, Launch, Outcome, Stage
 from azbatchwrap.local.batch.node.run import run
 from azbatchwrap.local.batch.node.transfers import Transfers
@@ -22,6 +22,7 @@ __all__ = [
     "Stage",
     "TaskIdentity",
     "Transfers",
+    "kill_leftovers",
     "kill_orphans",
     "make_node_python",
     "network_settings",

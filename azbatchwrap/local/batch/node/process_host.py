@@ -228,6 +228,25 @@ def kill_orphans(records: Iterable[tuple[int, int]]) -> list[int]:
     return killed
 
 
+def kill_leftovers(nodes: Path) -> list[int]:
+    """Kill every process that was started as a task of a node below ``nodes``; return their ids.
+
+    Finds what :func:`kill_orphans` has no record of: tasks whose start was not written down before the service
+    died, and daemons that left their task's group. They are known by ``AZ_BATCH_NODE_ROOT_DIR`` in the
+    environment they were started with. For a service that starts or stops, when no task may be running.
+    """
+    mark = b"\0AZ_BATCH_NODE_ROOT_DIR=" + os.fsencode(nodes) + b"/"
+    killed = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):
+            if mark in b"\0" + (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+                killed.append(int(entry.name))
+    return killed
+
+
 def _kill_unwanted(started: asyncio.Future[ProcessHandle]) -> None:
     if started.cancelled() or started.exception() is not None:
         return

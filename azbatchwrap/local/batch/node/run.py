@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from datetime import datetime, timezone
 
 from azbatchwrap.local.batch.node import failures
 from azbatchwrap.local.batch.node.command_line import split_command_line
-from azbatchwrap.local.batch.node.process_host import ProcessHandle, ProcessHost, StartFailed
+from azbatchwrap.local.batch.node.process_host import HostLost, ProcessHandle, ProcessHost, StartFailed
 from azbatchwrap.local.batch.node.records import Failure, Launch, Outcome, Stage, TaskFailure
 from azbatchwrap.local.batch.node.transfers import Transfers
 
@@ -52,6 +53,11 @@ async def run(
 async def _prepare_and_start(
     launch: Launch, host: ProcessHost, transfers: Transfers, limit: float | None
 ) -> ProcessHandle:
+    if launch.container is not None:
+        # Running the command outside would be kinder than Azure: the image's files are part of the task.
+        raise TaskFailure(
+            failures.launch_failed("the task asks for a container, and this node has no container engine")
+        )
     try:
         words = split_command_line(launch.command_line)
         if launch.resource_files:
@@ -87,7 +93,8 @@ async def _wait(handle: ProcessHandle, deadline: float | None) -> int:
     except (TimeoutError, asyncio.TimeoutError):
         return await handle.kill(WALL_CLOCK_GRACE, _OVER_TIME)
     except asyncio.CancelledError:
-        await handle.kill()
+        with contextlib.suppress(HostLost):
+            await handle.kill()
         raise
 
 

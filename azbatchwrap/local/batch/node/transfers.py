@@ -39,6 +39,7 @@ _BLOCK = 64 << 20
 _MOST_BLOCKS = 50_000
 #: ``fileMode`` when a resource file has none.
 _DEFAULT_MODE = "0770"
+_THIS_MACHINE = {"127.0.0.1", "::1", "localhost"}
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
 
 _Result = TypeVar("_Result")
@@ -76,10 +77,17 @@ class _Destination:
 
 
 class Transfers:
-    """One HTTP session for all nodes. ``auto_storage`` turns a container's name into its URL with a SAS."""
+    """One HTTP session for all nodes.
 
-    def __init__(self, *, auto_storage: Callable[[str], str] | None = None) -> None:
+    ``auto_storage`` turns a container's name into its URL with a SAS; ``network`` are the proxy settings that
+    :func:`~.environment.network_settings` returned.
+    """
+
+    def __init__(
+        self, *, auto_storage: Callable[[str], str] | None = None, network: Mapping[str, str] | None = None
+    ) -> None:
         self._auto_storage = auto_storage
+        self._network = {name.lower(): value for name, value in (network or {}).items()}
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -133,6 +141,16 @@ class Transfers:
         except OSError as problem:
             failed.append(failures.disk(problem, "FileUploadMiscError", "fileuploadout.txt"))
         return failed[0] if failed else None
+
+    def _proxy(self, target: URL) -> str | None:
+        """The proxy for an address. This machine itself is never reached through one."""
+        host = target.host or ""
+        direct = [entry.strip().lstrip(".").lower() for entry in self._network.get("no_proxy", "").split(",")]
+        if host in _THIS_MACHINE or any(
+            entry in {"*", host} or host.endswith(f".{entry}") for entry in direct if entry
+        ):
+            return None
+        return self._network.get(f"{target.scheme}_proxy") or self._network.get("all_proxy")
 
     async def _list(self, resource: Mapping[str, Any]) -> AsyncIterator[list[_Source]]:
         """The blobs of a container below a prefix, page by page."""
@@ -256,8 +274,10 @@ class Transfers:
         for attempt in range(ATTEMPTS):
             wait = _FIRST_WAIT * 2**attempt * random.uniform(0.5, 1.5)
             try:
-                data = body() if body else None
-                async with self._session.request(method, _url(url), headers=headers, data=data) as response:
+                data, target = body() if body else None, _url(url)
+                async with self._session.request(
+                    method, target, headers=headers, data=data, proxy=self._proxy(target)
+                ) as response:
                     if response.status < 300:
                         return await use(response)
                     refusal = _Refused(response.status, await _reason(response))
@@ -266,7 +286,7 @@ class Transfers:
                     wait = _retry_after(response) or wait
             except asyncio.TimeoutError:
                 refusal = _Refused(None, "no answer in time", timed_out=True)
-            except aiohttp.InvalidURL as problem:
+            except (aiohttp.InvalidURL, ValueError) as problem:
                 raise _Refused(None, "the address is not valid") from problem
             except aiohttp.ClientError as problem:
                 refusal = _Refused(None, f"{type(problem).__name__}: {_without_address(problem, url)}")

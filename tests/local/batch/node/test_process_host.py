@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from azbatchwrap.local.batch.node import HostLost, ProcessHost, kill_orphans
+from azbatchwrap.local.batch.node import HostLost, ProcessHost, kill_leftovers, kill_orphans
 from azbatchwrap.local.batch.node.process_helper import start_time
 from azbatchwrap.local.batch.node.process_host import StartFailed
 from tests.local.batch.node.waiting import alive, until
@@ -206,6 +206,23 @@ def test_orphans_that_are_gone_are_no_error() -> None:
     started = start_time(process.pid)
     process.wait()
     assert kill_orphans([(process.pid, started)]) == []
+
+
+async def test_daemons_that_left_their_task_are_found_by_their_node(host: ProcessHost, tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes"
+    pids = []
+    for root in (nodes / "p" / "n", tmp_path / "nodes-of-others" / "p" / "n"):
+        environment = {**ENVIRONMENT, "AZ_BATCH_NODE_ROOT_DIR": str(root)}
+        script = "setsid sh -c 'echo $$ > daemon; exec sleep 600' & while [ ! -s daemon ]; do sleep 0.01; done"
+        handle = await host.spawn(["sh", "-c", script], root / "startup", environment)
+        assert await handle.wait() == 0
+        pids.append(number_in(root / "startup" / "wd" / "daemon"))
+    mine, theirs = pids
+    assert alive(mine)  # a start task may leave daemons, as on Azure
+    assert kill_leftovers(nodes) == [mine]
+    await until(lambda: not alive(mine))
+    assert alive(theirs)
+    os.kill(theirs, signal.SIGKILL)
 
 
 async def test_the_helper_ends_its_tasks_when_it_is_asked_to_end(host: ProcessHost, tmp_path: Path) -> None:

@@ -129,6 +129,11 @@ async def test_the_wall_clock_ends_a_task_and_its_children(node: Node, blobs: Bl
     await until(lambda: not alive(child))
 
 
+async def test_a_container_task_is_not_run_outside_of_one(node: Node) -> None:
+    outcome = await node.run("/bin/true", container={"imageName": "busybox"})
+    assert (outcome.failure.code, outcome.exit_code) == ("CommandLaunchFailed", None)
+
+
 async def test_the_wall_clock_counts_downloads(node: Node, blobs: BlobServer) -> None:
     blobs.containers["in"]["a"] = b"a"
     blobs.silent.add("/in/a")

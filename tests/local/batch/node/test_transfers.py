@@ -258,6 +258,20 @@ async def test_what_cannot_be_uploaded_is_named_and_the_rest_goes(
     assert blobs.containers["out"].keys() == {"missing", "denied", "broken"}
 
 
+async def test_proxies_are_for_other_machines(blobs: BlobServer, working: Path) -> None:
+    """A server that plays the proxy sees the foreign address; loopback and no_proxy addresses go straight."""
+    blobs.containers["in"]["a"] = b"straight"
+    blobs.containers["far"] = {"a": b"by proxy"}
+    behind = Transfers(network={"HTTP_PROXY": blobs.base, "no_proxy": "far.example, 127.0.0.2"})
+    await behind.start()
+    await behind.download([{"httpUrl": blobs.url("in", "a"), "filePath": "near"}], working)
+    await behind.download([{"httpUrl": "http://blob.example/far/a?sig=a%2Bb%2F%3D", "filePath": "far"}], working)
+    failure = await refused(behind, working, {"httpUrl": "http://127.0.0.2:1/far/a", "filePath": "none"})
+    await behind.close()
+    assert tree(working) == {"near": b"straight", "far": b"by proxy"}
+    assert failure["code"] == "BlobDownloadMiscError"  # nobody listens there; the proxy would have answered
+
+
 async def test_many_files_share_a_bounded_number_of_connections(
     transfers: Transfers, blobs: BlobServer, working: Path
 ) -> None:
