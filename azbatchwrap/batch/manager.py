@@ -9,7 +9,7 @@ import hashlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -34,8 +34,8 @@ from .pools import PoolPlan, Pools
 from .pyz import build_engine
 from .results import Results, TaskResult
 from .service import Json, Service, at, metadata
-from .submit import ReadyTask, Submission
-from .tasks import TaskIds, TaskWriter, submission_index
+from .submit import Submission
+from .tasks import TaskIds, TaskWriter, ready_tasks, submission_index
 from .wait import LOCAL_PACE, NETWORK_PACE, Pace, Waiter
 
 _log = logging.getLogger(__name__)
@@ -184,6 +184,13 @@ class AzureBatch:
         known = metadata(pool)
         recorded = Deployed(known.get(names.DEPLOYMENT, ""), known.get(names.FILES_CONTAINER, ""))
         self.pool_id, self._deployed = pool["id"], recorded if recorded.hash and recorded.container else None
+        return self.pool_id
+
+    def use_files_of_job(self, job_id: str, *, pool_id: str | None = None) -> str:
+        """Let a job's pool (or ``pool_id``) be the current one, with that job's files: for running its tasks again."""
+        facts = self.jobs.facts(job_id)
+        self.use_existing_pool(pool_id or facts.pool_id)
+        self._deployed = Deployed(facts.deployment, facts.files_container)
         return self.pool_id
 
     def get_available_pool(self) -> str:
@@ -352,7 +359,7 @@ class AzureBatch:
             self.progress.start("submit", f"tasks to job {job_id}", unit="tasks")
             try:
                 submission = Submission(self.service, job_id, progress=self.progress)
-                submission.run(_ready(list(checked) if whole else checked, job.following, ids, writer))
+                submission.run(ready_tasks(list(checked) if whole else checked, job.following, ids, writer))
             finally:
                 job.following += len(ids)
                 self.progress.finish("submit")
@@ -532,13 +539,6 @@ class AzureBatch:
     addTasksFromManifestFile = add_tasks_from_manifest_file
     waitForTasks = wait_for_tasks
     getResults = get_results
-
-
-def _ready(records: Iterable[TaskRecord], first: int, ids: TaskIds, writer: TaskWriter) -> Iterator[ReadyTask]:
-    for record in records:
-        placed = record if not first else replace(record, index=first + record.index)
-        task_id = ids.add(placed)
-        yield task_id, writer.write(placed, task_id)
 
 
 def _known(record: TaskRecord, names_there: frozenset[str]) -> TaskRecord:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import orjson
@@ -180,6 +181,16 @@ class TaskIds(Sequence[str]):
 
     def __repr__(self) -> str:
         return f"TaskIds({self._count} from {self[0]} to {self[-1]})" if self._count else "TaskIds(none)"
+
+
+def ready_tasks(
+    records: Iterable[TaskRecord], first: int, ids: TaskIds, writer: TaskWriter
+) -> Iterator[tuple[str, bytes]]:
+    """Each record's id and JSON, as they are asked for. ``first`` is the index in the job of the first of them."""
+    for record in records:
+        placed = replace(record, index=first + record.index) if first else record
+        task_id = ids.add(placed)
+        yield task_id, writer.write(placed, task_id)
 
 
 def _setting(name: str, value: str) -> bytes:
