@@ -285,6 +285,13 @@ def test_yaml_that_unfolds_without_end_is_refused(folder: Path) -> None:
     assert any("entry 1, TASK_INPUT" in fault for fault in faults_of(path))
 
 
+def test_inputs_of_an_entry_must_be_among_the_input_files(folder: Path) -> None:
+    read = manifest.read(write(folder, entries({"TASK_MODULE": "clean.py", "INPUTS": ["data", "data/a.csv", "b.csv"]})))
+    manifest.check_inputs(read, ["data/a.csv", "b.csv"])
+    with pytest.raises(ManifestError, match=r"entry 1, INPUTS: there is no 'b.csv' .* did you mean bb.csv"):
+        manifest.check_inputs(read, ["data/a.csv", "bb.csv"])
+
+
 # --- YAML and tables ---
 
 

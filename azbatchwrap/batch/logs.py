@@ -19,7 +19,7 @@ INTERVAL = 1.0
 class OutputReader(Protocol):
     """What is needed of the output container."""
 
-    def read_end(self, container: str, blob: str, size: int) -> bytes: ...
+    def read_bytes(self, container: str, blob: str) -> bytes: ...
 
 
 def read_log(service: Service, job_id: str, task_id: str, name: str = names.STDOUT_FILE) -> Iterator[bytes]:
@@ -57,8 +57,8 @@ def follow_log(
 
 
 def kept_log(blobs: OutputReader, container: str, job_id: str, task_id: str, name: str) -> bytes:
-    """The end of the file (at most `PIECE` bytes) as it was brought to the output container. Raises NotFound."""
-    return blobs.read_end(container, f"{names.task_output_prefix(job_id, task_id)}/{name}", PIECE)
+    """The file as it was brought to the output container. Raises NotFound."""
+    return blobs.read_bytes(container, f"{names.task_output_prefix(job_id, task_id)}/{name}")
 
 
 def _pieces(service: Service, job_id: str, task_id: str, name: str, position: int) -> Iterator[bytes]:

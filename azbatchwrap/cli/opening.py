@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ import click
 from azbatchwrap.cli.output import note
 
 if TYPE_CHECKING:
+    from azbatchwrap.batch import AzureBatch
     from azbatchwrap.batch.jobs import Jobs
     from azbatchwrap.batch.pools import Pools
     from azbatchwrap.batch.service import Service
@@ -85,3 +87,19 @@ class Account:
 
 def open_account(project: str | None = None) -> Account:
     return Account(load_settings(project=project))
+
+
+@contextmanager
+def open_batch(project: str | None = None, settings: Settings | None = None) -> Iterator[AzureBatch]:
+    """A manager that shows its progress on standard error, closed at the end."""
+    from azbatchwrap.batch import AzureBatch
+    from azbatchwrap.progress import for_stream
+    from azbatchwrap.storage import AzureBatchStorage
+
+    found = settings or load_settings(project=project)
+    with (
+        for_stream(sys.stderr) as progress,
+        AzureBatchStorage(found, progress=progress) as storage,
+        AzureBatch(storage, progress=progress) as batch,
+    ):
+        yield batch

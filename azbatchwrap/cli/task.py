@@ -10,7 +10,7 @@ import click
 
 from azbatchwrap.cli.opening import Account, json_option, open_account
 from azbatchwrap.cli.output import note, print_facts, print_json, print_table
-from azbatchwrap.errors import Conflict, NotFound
+from azbatchwrap.errors import ConfigurationError, Conflict, NotFound
 
 if TYPE_CHECKING:
     from azbatchwrap.batch.service import Json
@@ -145,7 +145,7 @@ def _kept(account: Account, job_id: str, task_id: str, name: str) -> bytes | Non
     try:
         container = account.jobs.facts(job_id).output_container
         return kept_log(AzureBatchStorage(account.settings), container, job_id, task_id, name)
-    except NotFound:
+    except (NotFound, ConfigurationError):
         note(f"task {task_id} has no {name}: neither on a node nor among the results")
         return None
 

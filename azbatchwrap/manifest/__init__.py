@@ -8,7 +8,7 @@ without case. Every fault of a file is reported at once; nothing is uploaded or 
 from __future__ import annotations
 
 from .entries import ENTRY_KEYS, TOP_KEYS
-from .files import read
+from .files import check_inputs, read
 from .modules import chain_number
 from .records import Manifest, TaskRecord
 from .tuples import from_tuples
@@ -21,6 +21,7 @@ __all__ = [
     "Manifest",
     "TaskRecord",
     "chain_number",
+    "check_inputs",
     "from_tuples",
     "parse_duration",
     "read",

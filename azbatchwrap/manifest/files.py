@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from azbatchwrap import names
 from azbatchwrap.errors import ManifestError
 
-from .entries import TOP_KEYS, EntryReader, Faults, upper_keys
+from .entries import TOP_KEYS, EntryReader, Faults, suggestion, upper_keys
 from .modules import modules_folder, needed_modules
 from .records import Manifest
 from .syntax import read_json, read_yaml
@@ -38,6 +38,20 @@ def read(path: Path | str, *, modules_directory: Path | str | None = None) -> Ma
     if parse is None:
         return read_table(path, override, faults)
     return _read_document(path, parse(path, faults), override, faults)
+
+
+def check_inputs(manifest: Manifest, there: Collection[str]) -> None:
+    """Raises ManifestError for INPUTS that name no file, and no folder, of the input files ``there``."""
+    known = set(there)
+    for name in there:  # the folders they lie in may be named too
+        known.update(str(parent) for parent in PurePosixPath(name).parents)
+    faults = Faults(manifest.source)
+    for record in manifest.records:
+        for name in record.inputs or ():
+            if name not in known:
+                reason = f"there is no {name!r} among the input files{suggestion(name, there)}"
+                faults.add(f"entry {record.index + 1}, INPUTS", reason)
+    faults.raise_if_any()
 
 
 def _read_document(path: Path, document: object, override: Path | None, faults: Faults) -> Manifest:
