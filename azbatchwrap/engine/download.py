@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Transfers at once: enough to hide round trips, few enough for a small node.
 TRANSFERS = 8
-#: Tries for one blob in a row without a byte of progress, and the seconds between them (full jitter).
+#: Tries for one blob in a row without a byte of progress, and the first pause in seconds (doubled each time, full jitter).
 ATTEMPTS, PAUSE, LONGEST_PAUSE = 6, 0.5, 20.0
 #: A server may ask for patience, but not for more than this many seconds.
 LONGEST_RETRY_AFTER = 300.0
@@ -60,31 +60,39 @@ class Downloads:
     def fetch_all(self, sizes: Mapping[str, int]) -> None:
         """Put the blobs (sha256 -> size in bytes) into the folder. Raises `DownloadError`; whole ones stay."""
         with ThreadPoolExecutor(TRANSFERS) as pool:
-            for done in [pool.submit(self._fetch, sha256, size) for sha256, size in sizes.items()]:
-                done.result()
+            waiting = [pool.submit(self._fetch, sha256, size) for sha256, size in sizes.items()]
+            try:
+                for done in waiting:
+                    done.result()
+            except BaseException:
+                for late in waiting:
+                    late.cancel()
+                raise
 
     def _fetch(self, sha256: str, size: int) -> None:
         beside = self._folder / f".{sha256}.part"
         with beside.open("wb") as file:
-            transfer = _Transfer(sha256, size, file)
-            attempt, reached = 1, 0
-            while True:
-                try:
-                    self._receive(transfer)
-                    break
-                except _TryAgain as reason:
-                    if transfer.received > reached:
-                        attempt, reached = 0, transfer.received
-                    if attempt >= ATTEMPTS:
-                        raise DownloadError(
-                            f"{transfer} cannot be fetched, tried {attempt} times: {reason}"
-                        ) from reason
-                    attempt += 1
-                    pause = min(LONGEST_PAUSE, PAUSE * 2**attempt) * random.random()
-                    time.sleep(min(reason.wait, LONGEST_RETRY_AFTER) + pause)
+            self._receive_all(_Transfer(sha256, size, file))
         beside.chmod(BLOB_MODE)
         os.utime(beside, (BLOB_TIME, BLOB_TIME))
         beside.rename(self._folder / sha256)
+
+    def _receive_all(self, transfer: _Transfer) -> None:
+        """Request after request until the blob is there, with pauses after those that brought nothing."""
+        failures, reached = 0, 0
+        while True:
+            try:
+                self._receive(transfer)
+            except _TryAgain as reason:
+                if transfer.received > reached:
+                    failures, reached = 0, transfer.received
+                failures += 1
+                if failures >= ATTEMPTS:
+                    raise DownloadError(f"{transfer} cannot be fetched, tried {failures} times: {reason}") from reason
+                pause = min(LONGEST_PAUSE, PAUSE * 2 ** (failures - 1)) * random.random()
+                time.sleep(min(reason.wait, LONGEST_RETRY_AFTER) + pause)
+            else:
+                return
 
     def _receive(self, transfer: _Transfer) -> None:
         """One request for what is still missing. Raises `_TryAgain`, or `DownloadError` when that is of no use."""

@@ -30,11 +30,16 @@ def install_packages(venv: Path, requirements: Path) -> Path:
         return python
     shutil.rmtree(venv, ignore_errors=True)
     _make(venv)
+    install_into(python, requirements)
+    (venv / "complete").write_text(f"{sys.version}\n", encoding="utf-8")
+    return python
+
+
+def install_into(python: Path, requirements: Path) -> None:
+    """Install ``requirements`` with the pip of an interpreter; relative paths in it are relative to its folder."""
     options = ("--disable-pip-version-check", "--no-input", f"--timeout={PIP_TIMEOUT}", f"--retries={PIP_RETRIES}")
     say(f"installing {requirements.name}")
     _do([str(python), "-m", "pip", *options, "install", "-r", str(requirements)], requirements.parent)
-    (venv / "complete").write_text(f"{sys.version}\n", encoding="utf-8")
-    return python
 
 
 def _make(venv: Path) -> None:

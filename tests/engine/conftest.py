@@ -177,7 +177,7 @@ class Node:
             ["/bin/sh", "-c", "exec python3 engine.pyz prepare"],
             cwd=folder,
             env=self.environment(
-                job, AZBATCHWRAP_DEPLOYMENT=deployment, **{"AZBATCHWRAP_FILES_URL": self.blobs.url, **more}
+                job, **{"AZBATCHWRAP_DEPLOYMENT": deployment, "AZBATCHWRAP_FILES_URL": self.blobs.url, **more}
             ),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -157,7 +156,9 @@ def test_an_input_is_copied_so_that_other_tasks_keep_theirs(engine: Engine, fold
     assert (tmp_path / "deployment" / "inputs" / "shared.txt").read_text() == "input"
 
 
-@pytest.mark.parametrize("name", ["result.json", "stdout.txt", "stderr.txt", ".hidden", "a/.b/c", "../x", "/x", "", "a/../.."])
+@pytest.mark.parametrize(
+    "name", ["result.json", "stdout.txt", "stderr.txt", ".hidden", "a/.b/c", "../x", "/x", "", "a/../.."]
+)
 def test_names_that_cannot_be_uploaded(engine: Engine, folder: Path, name: str) -> None:
     with pytest.raises(ValueError):
         engine.data_to_upload("x", name)
@@ -218,4 +219,4 @@ def test_no_account_key_or_signature_reaches_a_task(node: Node) -> None:
 def test_outputs_are_links_so_that_large_files_cost_nothing(engine: Engine, folder: Path) -> None:
     write(folder, "large.bin")
     engine.add_file_to_upload("large.bin")
-    assert os.path.samefile(folder / "large.bin", folder / "outputs" / "large.bin")
+    assert (folder / "large.bin").samefile(folder / "outputs" / "large.bin")
