@@ -12,7 +12,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from azbatchwrap.config import StorageAccount
+from azbatchwrap.config import StorageAccount, is_loopback
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.storage.faults import translated
 
@@ -44,6 +44,7 @@ class Account:
             raise ConfigurationError(f"the storage account {given.name} has no blob address: give its BlobEndpoint")
         self.name = given.name
         self.blob_url = given.blob_url.rstrip("/")
+        self.is_local = is_loopback(self.blob_url)
         self._key = _account_key(given)
         self._credential = credential
         self._connection = given.connection_string
@@ -64,6 +65,8 @@ class Account:
         from azure.storage.blob import BlobServiceClient
 
         options: dict[str, Any] = {"connection_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT}
+        if self.is_local:
+            options["use_env_settings"] = False  # a proxy does not know this machine's ports
         if self._connection is not None:
             return BlobServiceClient.from_connection_string(self._connection.reveal(), **options)
         return BlobServiceClient(self.blob_url, credential=self._token_credential(), **options)
@@ -85,7 +88,9 @@ class Account:
     # -- our own requests --
 
     def url(self, container: str, blob: str) -> str:
-        return f"{self.blob_url}/{container}/{quote(blob, safe='~/', errors='surrogateescape')}"
+        """The address of a blob, or of the container when ``blob`` is empty."""
+        name = quote(blob, safe="~/", errors="surrogateescape")
+        return f"{self.blob_url}/{container}/{name}" if name else f"{self.blob_url}/{container}"
 
     def signed(self, method: str, url: str, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, str]:
         """``headers`` plus those that authorise the request. The address itself never carries a secret."""

@@ -21,7 +21,6 @@ from pathlib import Path, PurePosixPath
 from azbatchwrap import names
 from azbatchwrap.errors import ConfigurationError, Conflict, NotFound, ServiceError, Unreachable
 from azbatchwrap.progress import Progress
-from azbatchwrap.storage.account import Account
 from azbatchwrap.storage.inventory import list_blobs
 from azbatchwrap.storage.records import BlobEntry
 from azbatchwrap.storage.wire import PATIENCE, BlobWire
@@ -69,8 +68,7 @@ class _Stale(Exception):
 class Downloader:
     """Brings the blobs below a prefix into one folder."""
 
-    def __init__(self, account: Account, wire: BlobWire, progress: Progress) -> None:
-        self._account = account
+    def __init__(self, wire: BlobWire, progress: Progress) -> None:
         self._wire = wire
         self._progress = progress
 
@@ -80,7 +78,7 @@ class Downloader:
         Returns the paths, those that were there already included. Raises ServiceError, or ConfigurationError when
         the folder cannot be written. After an error the next call goes on where this one stopped.
         """
-        entries = [entry for prefix in prefixes for entry in list_blobs(self._account, container, prefix)]
+        entries = [entry for prefix in prefixes for entry in list_blobs(self._wire, container, prefix)]
         targets = placed(entries, root)
         for target in targets:
             if target.mapped:
@@ -96,7 +94,7 @@ class Downloader:
         index = _read_index(directory / INDEX_FILE)
         key = f"download-{container}"
         self._progress.start(key, f"downloading {len(targets)} results", sum(t.entry.size for t in targets), "B")
-        files = _Files(self._account, self._wire, container, directory)
+        files = _Files(self._wire, container, directory)
         pool = ThreadPoolExecutor(self._wire.connections, thread_name_prefix="download")
         try:
             futures = {
@@ -117,8 +115,7 @@ class Downloader:
 class _Files:
     """Brings single files; shared by the threads of one download."""
 
-    def __init__(self, account: Account, wire: BlobWire, container: str, directory: Path) -> None:
-        self._account = account
+    def __init__(self, wire: BlobWire, container: str, directory: Path) -> None:
         self._wire = wire
         self._container = container
         self._directory = directory
@@ -153,7 +150,7 @@ class _Files:
         )
 
     def _current(self, entry: BlobEntry) -> BlobEntry:
-        for found in list_blobs(self._account, self._container, entry.name):
+        for found in list_blobs(self._wire, self._container, entry.name):
             if found.name == entry.name:
                 return found
         raise NotFound(f"{self._container}/{entry.name} was deleted while it was read", code="BlobNotFound", status=404)

@@ -61,7 +61,7 @@ class AzureBatchStorage:
         self.files_container = names.files_container(self.project)
         self._output_container = names.output_container(self.project)
         self._wire = BlobWire(self.account)
-        self._inventory = Inventory(self.account, self.files_container, self.project)
+        self._inventory = Inventory(self.account, self._wire, self.files_container, self.project)
         self._hashes = HashCache(hash_cache or config.data_folder() / HASHES_FILE)
         self._uploader = Uploader(self._wire, self._inventory, self._hashes, self.progress)
         self._selections = {role: Selection(flat=role is Role.TASK) for role in Role}
@@ -233,14 +233,14 @@ class AzureBatchStorage:
         ``directory`` cannot be written. Names that could leave the folder are replaced and reported.
         """
         prefixes = [f"{job_id}/"] if tasks is None else [f"{job_id}/{task}/" for task in sorted(set(tasks))]
-        downloader = Downloader(self.account, self._wire, self.progress)
+        downloader = Downloader(self._wire, self.progress)
         return downloader.download(container or self._output_container, prefixes, f"{job_id}/", Path(directory))
 
     # -- single blobs --
 
     def list_blobs(self, container: str, prefix: str = "") -> Iterator[BlobEntry]:
         """The blobs below ``prefix``."""
-        return list_blobs(self.account, container, prefix)
+        return list_blobs(self._wire, container, prefix)
 
     def read_bytes(self, container: str, blob: str) -> bytes:
         """A small blob's content. Raises NotFound."""
@@ -346,7 +346,7 @@ class AzureBatchStorage:
 
     def _existing(self, container: str, prefix: str) -> list[BlobEntry]:
         try:
-            return list(list_blobs(self.account, container, prefix))
+            return list(list_blobs(self._wire, container, prefix))
         except NotFound:
             return []
 

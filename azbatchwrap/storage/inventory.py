@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import unquote
+from xml.etree import ElementTree as ET
 
 from azbatchwrap import names
 from azbatchwrap.backoff import Backoff
-from azbatchwrap.errors import Conflict, NotFound
+from azbatchwrap.errors import AzBatchWrapError, Conflict, NotFound
 from azbatchwrap.storage.account import Account
 from azbatchwrap.storage.faults import translated
 from azbatchwrap.storage.records import BlobEntry, Content
+from azbatchwrap.storage.wire import BlobWire
 
 #: A listing is believed this long (seconds): another process may delete what nothing refers to.
 LISTING_LIFE = 300.0
-_PAGE = 5000
+_QUOTE = '"'
 _UNTIL_DELETED = Backoff(attempts=20, base=4.0, kind="fixed", jitter=False)
 
 
 class Inventory:
     """The blobs of one container with their sizes. One listing answers for thousands of files."""
 
-    def __init__(self, account: Account, container: str, project: str) -> None:
+    def __init__(self, account: Account, wire: BlobWire, container: str, project: str) -> None:
         self._account = account
+        self._wire = wire
         self.container = container
         self._project = project
         self._sizes: dict[str, int] = {}
@@ -36,7 +44,7 @@ class Inventory:
             if self._listed_at is not None and time.monotonic() - self._listed_at < LISTING_LIFE:
                 return
             try:
-                self._sizes = {entry.name: entry.size for entry in list_blobs(self._account, self.container)}
+                self._sizes = {entry.name: entry.size for entry in list_blobs(self._wire, self.container)}
             except NotFound:
                 create_container(self._account, self.container, self._project)
                 self._sizes = {}
@@ -63,13 +71,36 @@ class Inventory:
             self._sizes.pop(blob, None)
 
 
-def list_blobs(account: Account, container: str, prefix: str = "") -> Iterator[BlobEntry]:
+def list_blobs(wire: BlobWire, container: str, prefix: str = "") -> Iterator[BlobEntry]:
     """The blobs whose names start with ``prefix``, in the order of their names. Raises NotFound without a container."""
-    client = account.client.get_container_client(container)
-    with translated(f"listing {container}/{prefix}"):
-        for blob in client.list_blobs(name_starts_with=prefix or None, results_per_page=_PAGE):
-            md5 = blob.content_settings.content_md5
-            yield BlobEntry(blob.name, blob.size, blob.etag, blob.last_modified, bytes(md5) if md5 else None)
+    marker = ""
+    while True:
+        page = ET.fromstring(wire.list_page(container, prefix, marker))  # noqa: S314 - our own account wrote it
+        yield from (_entry(blob) for blob in page.iterfind("Blobs/Blob"))
+        marker = page.findtext("NextMarker") or ""
+        if not marker:
+            return
+
+
+def _entry(blob: ET.Element) -> BlobEntry:
+    name, properties = blob.find("Name"), blob.find("Properties")
+    if name is None or properties is None:
+        raise AzBatchWrapError("a listing of blobs cannot be understood: is this a storage account?")
+    text = name.text or ""
+    md5 = properties.findtext("Content-MD5")
+    return BlobEntry(
+        # Characters that XML cannot hold arrive percent-encoded, and marked so.
+        unquote(text) if name.get("Encoded") == "true" else text,
+        int(properties.findtext("Content-Length") or 0),
+        f'"{(properties.findtext("Etag") or "").strip(_QUOTE)}"',
+        _moment(properties.findtext("Last-Modified") or ""),
+        base64.b64decode(md5) if md5 else None,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _moment(text: str) -> datetime:
+    return parsedate_to_datetime(text)
 
 
 def create_container(account: Account, container: str, project: str) -> None:

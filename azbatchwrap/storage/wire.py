@@ -1,8 +1,8 @@
 """The hot path: whole blobs and blocks sent and read over kept-alive connections, a bounded number of them.
 
-The SDK spends about 2 ms of Python on each blob, more than the network or an emulator does, so that 2,000 small
-files would cost four seconds of client CPU alone. These five requests are plain enough to be sent directly; all
-else (listings, containers, deletions, keys) goes through the SDK.
+The SDK spends 1 to 2 ms of Python on each blob it sends and 0.2 ms on each it lists: as much as an emulator needs,
+and 20 seconds for a listing of 100,000. These requests are plain enough to be sent directly; all else (containers,
+deletions, keys) goes through the SDK.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from urllib.parse import urlencode
 import urllib3
 
 from azbatchwrap.backoff import Backoff
-from azbatchwrap.config import is_loopback
 from azbatchwrap.errors import ServiceError, Throttled
 from azbatchwrap.storage.account import CONNECT_TIMEOUT, READ_TIMEOUT, Account
 from azbatchwrap.storage.faults import RETRIED_STATUSES, no_answer, refused
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Connections. An emulator waits for its disk after each write, a network for its round trip: many at once hide both.
 CONNECTIONS = 16
+#: Blobs on one page of a listing: the most that the service gives.
+_PAGE = 5000
 #: The patience with one request: about a minute in all.
 PATIENCE = Backoff(attempts=7, base=0.5, cap=20.0)
 
@@ -39,9 +40,8 @@ class BlobWire:
     def __init__(self, account: Account, *, patience: Backoff = PATIENCE) -> None:
         self._account = account
         self._patience = patience
-        self.is_local = is_loopback(account.blob_url)
         self.connections = CONNECTIONS
-        self._pool = _connection_pool(account.blob_url, self.connections)
+        self._pool = _connection_pool(account, self.connections)
 
     def close(self) -> None:
         self._pool.clear()
@@ -53,8 +53,8 @@ class BlobWire:
 
     def put_block(self, container: str, blob: str, block_id: str, data: bytes) -> None:
         """Stages one block; nothing shows until `put_block_list`."""
-        # A digest guards against networks; on this machine it would only make the emulator read each block twice.
-        headers = {} if self.is_local else {"Content-MD5": _md5(data)}
+        # A digest guards against networks; within a machine it would only cost: 0.6 s for 512 MiB.
+        headers = {} if self._account.is_local else {"Content-MD5": _md5(data)}
         self._send("PUT", container, blob, data=data, headers=headers, query={"comp": "block", "blockid": block_id})
 
     def put_block_list(self, container: str, blob: str, block_ids: Sequence[str], sha256: str) -> None:
@@ -62,6 +62,12 @@ class BlobWire:
         listed = "".join(f"<Latest>{block_id}</Latest>" for block_id in block_ids)
         body = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listed}</BlockList>'.encode()
         self._send("PUT", container, blob, data=body, headers={"x-ms-meta-sha256": sha256}, query={"comp": "blocklist"})
+
+    def list_page(self, container: str, prefix: str, marker: str) -> bytes:
+        """One page of a listing, as the service writes it (List Blobs); an empty ``marker`` asks for the first."""
+        query = {"restype": "container", "comp": "list", "maxresults": str(_PAGE), "prefix": prefix, "marker": marker}
+        asked = {name: value for name, value in query.items() if value}
+        return self._send("GET", container, "", query=asked, doing=f"listing {container}/{prefix}").data
 
     def read(self, container: str, blob: str) -> bytes:
         """The whole content of a small blob."""
@@ -91,9 +97,10 @@ class BlobWire:
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         stream: bool = False,
+        doing: str = "",
     ) -> BaseHTTPResponse:
         """One request with retries. Raises ServiceError, whose message names the blob and never a signature."""
-        doing = f"{'reading' if method == 'GET' else 'writing'} {container}/{blob}"
+        doing = doing or f"{'reading' if method == 'GET' else 'writing'} {container}/{blob}"
         request = _Request(method, self._account.url(container, blob), data, headers or {}, query or {})
         attempt = 1
         while True:
@@ -167,18 +174,20 @@ def _md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-def _connection_pool(url: str, connections: int) -> urllib3.PoolManager:
+def _connection_pool(account: Account, connections: int) -> urllib3.PoolManager:
     """Connections that honour the same proxy and certificate settings as the SDK beside us."""
-    import requests
-
-    with requests.Session() as session:
-        found = session.merge_environment_settings(url, {}, None, None, None)
-    proxy = requests.utils.select_proxy(url, found["proxies"])
-    verify = found["verify"]
     options: dict[str, Any] = {
         "maxsize": connections,
         "block": True,
         "timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
-        "ca_certs": verify if isinstance(verify, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH,
     }
+    if account.is_local:
+        return urllib3.PoolManager(**options)
+    import requests
+
+    with requests.Session() as session:
+        found = session.merge_environment_settings(account.blob_url, {}, None, None, None)
+    verify = found["verify"]
+    options["ca_certs"] = verify if isinstance(verify, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
+    proxy = requests.utils.select_proxy(account.blob_url, found["proxies"])
     return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
