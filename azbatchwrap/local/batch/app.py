@@ -1,0 +1,143 @@
+"""The HTTP side: every request is authenticated, dispatched, committed and answered here."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from inspect import isawaitable
+from typing import Any, TypeAlias
+
+from azbatchwrap.local.batch import routes
+from azbatchwrap.local.batch.auth import SharedKey
+from azbatchwrap.local.batch.errors import BatchError
+from azbatchwrap.local.batch.exchange import Request, Response
+from azbatchwrap.local.batch.service import Service
+
+log = logging.getLogger(__name__)
+
+Scope: TypeAlias = "MutableMapping[str, Any]"
+Receive: TypeAlias = "Callable[[], Awaitable[MutableMapping[str, Any]]]"
+Send: TypeAlias = "Callable[[MutableMapping[str, Any]], Awaitable[None]]"
+Headers: TypeAlias = "list[tuple[bytes, bytes]]"
+
+MAX_BODY = 1024 * 1024
+JSON_TYPE = (b"content-type", b"application/json;odata=minimalmetadata")
+_CONSTANT = (
+    (b"dataserviceversion", b"3.0"),
+    (b"server", b"azbatchwrap"),
+    (b"x-content-type-options", b"nosniff"),
+)
+#: What is not an api-version at all; later ones than the service knows are refused as well.
+_VERSION = re.compile(r"(\d{4}-\d\d-\d\d)(\.\d+\.\d+)?\Z")
+OLDEST_VERSION = "2018-08-01"
+NEWEST_VERSION = "2025-06-01"
+
+
+class BatchApp:
+    """An ASGI application with its own dispatch in front: 72 routes cost no more than one."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._key = SharedKey(service.settings.account, service.settings.key)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            headers[name.decode("latin-1")] = value.decode("latin-1")
+        request_id = str(uuid.uuid4())
+        host = headers.get("host") or self._service.url.partition("//")[2]
+        raw_path = scope["raw_path"].decode("latin-1")
+        request = Request(
+            scope["method"],
+            raw_path,
+            scope["query_string"].decode("latin-1"),
+            headers,
+            f"{scope['scheme']}://{host}",
+            request_id,
+        )
+        response = await self._respond(request, receive)
+        await _send(request, response, send)
+
+    async def _respond(self, request: Request, receive: Receive) -> Response:
+        try:
+            request.body = await _read_body(request, receive)
+            self._key.check(request.method, request.raw_path, request.raw_query, request.headers)
+            _check_version(request)
+            if (refusal := self._service.chaos.refuse()) is not None:
+                raise refusal
+            handler, request.path = routes.find(request.method, request.raw_path)
+            answer = handler(self._service, request)
+            response = await answer if isawaitable(answer) else answer
+            if self._service.store.is_open:
+                await self._service.store.committed()
+        except BatchError as error:
+            return _refusal(request, error)
+        except sqlite3.OperationalError as error:
+            log.exception("%s %s met the database's refusal", request.method, request.raw_path)
+            return _refusal(request, BatchError("ServerBusy", [("Reason", str(error))]))
+        except Exception:
+            log.exception("%s %s failed", request.method, request.raw_path)
+            return _refusal(request, BatchError("InternalError"))
+        return response  # type: ignore[no-any-return]
+
+
+async def _read_body(request: Request, receive: Receive) -> bytes:
+    """The whole body; refused as soon as it is known to be too long."""
+    if request.method in {"GET", "HEAD"}:
+        return b""
+    stated = request.headers.get("content-length", "")
+    too_large = stated.isdecimal() and int(stated) > MAX_BODY
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size <= MAX_BODY and not too_large:
+            pieces.append(piece)
+        if not message.get("more_body", False):
+            break
+    if too_large or size > MAX_BODY:
+        raise BatchError("RequestBodyTooLarge", [("MaxLimit", str(MAX_BODY))])
+    return b"".join(pieces) if len(pieces) != 1 else pieces[0]
+
+
+def _check_version(request: Request) -> None:
+    version = request.query.get("api-version")
+    if not version:
+        raise BatchError("MissingRequiredQueryParameter", [("QueryParameterName", "api-version")])
+    match = _VERSION.match(version)
+    if match is None or not OLDEST_VERSION <= match.group(1) <= NEWEST_VERSION:
+        raise BatchError("UnsupportedRequestVersion", [("ApiVersion", version[:64])])
+
+
+def _refusal(request: Request, error: BatchError) -> Response:
+    if error.status == 304:
+        return Response(304)
+    return Response(error.status, error.body(request.base, request.request_id), error.headers)
+
+
+async def _send(request: Request, response: Response, send: Send) -> None:
+    headers: Headers = [*_CONSTANT, (b"request-id", request.request_id.encode()), *response.headers]
+    client_id = request.headers.get("client-request-id")
+    if client_id and request.headers.get("return-client-request-id", "").lower() == "true":
+        headers.append((b"client-request-id", client_id.encode("latin-1")))
+    body = response.body
+    if response.stream is None:
+        if body and not (request.method == "HEAD"):
+            headers.append(JSON_TYPE)
+        if not any(name == b"content-length" for name, _ in response.headers) and response.status != 304:
+            headers.append((b"content-length", b"0" if request.method == "HEAD" else b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    if response.stream is not None:
+        async for piece in response.stream:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        body = b""
+    await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})

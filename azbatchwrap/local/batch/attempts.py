@@ -1,0 +1,265 @@
+"""Running a placed task: preparation, attempts, and what its end means for others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from azbatchwrap.local.batch import wire
+from azbatchwrap.local.batch.endings import disable_job, job_may_be_over, terminate_job
+from azbatchwrap.local.batch.environment import environment_of
+from azbatchwrap.local.batch.model import (
+    BLOCKED,
+    FAILED,
+    PREPARING,
+    READY,
+    RUNNING,
+    SUCCEEDED,
+    Job,
+    Run,
+)
+from azbatchwrap.local.batch.node import HostLost, Launch, Outcome, ProcessHandle, Stage
+from azbatchwrap.local.batch.node import run as run_on_node
+from azbatchwrap.local.batch.side_tasks import prepare
+
+if TYPE_CHECKING:
+    from azbatchwrap.local.batch.service import Service
+
+log = logging.getLogger(__name__)
+
+FRESH: dict[str, Any] = {"retryCount": 0, "requeueCount": 0}
+ENDED_BY_USER = {"category": "UserError", "code": "TaskEnded", "message": "Task Was Ended by User Request"}
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody stopped the run
+    """The run was stopped with an intent before or between attempts."""
+
+
+async def execute(service: Service, run: Run) -> None:
+    """Bring a placed task to its end, or back to the queue. Owns the run until then."""
+    try:
+        outcome = await _attempts(service, run)
+    except (Stopped, HostLost):
+        outcome = None
+    except asyncio.CancelledError:
+        if run.intent is None:
+            raise
+        outcome = None
+    except Exception:
+        log.exception("task %s of job %s could not be run", run.row.id, run.job.id)
+        run.intent = run.intent or "fail"
+        outcome = None
+    if service.is_stopping or run.intent == "abandon":
+        return
+    if run.intent in {"terminate", "fail"} or (run.intent is None and outcome is not None):
+        _finish(service, run, outcome)
+    elif run.intent == "delete":
+        service.count(run.job, run.state, -1, -run.row.slots)
+        service.tasks.delete(run.row.seq)
+    else:
+        _requeue(service, run)
+    service.scheduler.freed(run)
+    job_may_be_over(service, run.job)
+
+
+async def _attempts(service: Service, run: Run) -> Outcome:
+    run.spec = orjson.loads(run.row.body)
+    run.execution = orjson.loads(run.row.execution) if run.row.execution else dict(FRESH)
+    for stale in ("startTime", "endTime", "exitCode", "failureInfo", "result"):
+        run.execution.pop(stale, None)
+    if run.job.preparation is not None:
+        await _prepared(service, run)
+    retries_allowed = int(run.spec["constraints"]["maxTaskRetryCount"])
+    first_start = wire.now()
+    while True:
+        if run.intent is not None:
+            raise Stopped
+        outcome = await _attempt(service, run, first_start)
+        retry_count = run.execution["retryCount"]
+        if run.intent is not None or not _is_retried(outcome, retry_count, retries_allowed):
+            return outcome
+        run.handle = None
+        run.execution = {
+            **{key: value for key, value in run.execution.items() if key != "retryCount"},
+            "retryCount": retry_count + 1,
+            "lastRetryTime": wire.format_ticks(wire.now()),
+        }
+
+
+def _is_retried(outcome: Outcome, retry_count: int, allowed: int) -> bool:
+    """Only a command that ended with a non-zero exit code is tried again; -1 allows any number of attempts."""
+    if outcome.failure is None or outcome.stage is not Stage.COMMAND or outcome.exit_code is None:
+        return False
+    return outcome.failure.code != "TaskEnded" and (allowed < 0 or retry_count < allowed)
+
+
+async def _prepared(service: Service, run: Run) -> None:
+    """Wait for the job's preparation task on the node. Raises Stopped when the node is barred by its failure."""
+    preparation = prepare(service, run.job, run.node)
+    if preparation.work is not None and not preparation.work.done():
+        _enter(service, run, PREPARING, None)
+        await asyncio.wait({preparation.work})
+    if preparation.is_ready is False:
+        run.intent = run.intent or "recover"
+    if run.intent is not None:
+        raise Stopped
+
+
+async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
+    folder = run.job.folder(run.node) / run.row.id
+    spec = run.spec
+    limit = wire.parse_duration(spec["constraints"]["maxWallClockTime"])
+    seconds = None if limit >= wire.UNLIMITED else (limit - (wire.now() - first_start)) / wire.TICKS_PER_SECOND
+    environment = environment_of(service, run.job, run.node, run.row.id, folder, spec.get("environmentSettings"))
+    launch = Launch(
+        command_line=spec["commandLine"],
+        folder=folder,
+        environment=environment,
+        resource_files=spec.get("resourceFiles", ()),
+        output_files=spec.get("outputFiles", ()),
+        wall_clock=seconds,
+        container=spec.get("containerSettings"),
+    )
+    if launch.resource_files and run.state != RUNNING:
+        _enter(service, run, RUNNING, None)
+
+    def started(handle: ProcessHandle) -> None:
+        run.handle = handle
+        if run.intent is not None:
+            service.spawn(handle.kill(0.0, "the task was ended by request"), "kill")
+        _enter(service, run, RUNNING, handle)
+
+    return await run_on_node(launch, service.host, service.transfers, started)
+
+
+def _enter(service: Service, run: Run, state: int, handle: ProcessHandle | None) -> None:
+    """Write that the task is PREPARING or RUNNING; a process that starts later is added to the row."""
+    now = wire.now()
+    process = (handle.pid, handle.start_time) if handle is not None else (0, 0)
+    if run.state == state:
+        service.tasks.attempted(run.row.seq, orjson.dumps(run.execution), process)
+        return
+    if state == RUNNING:
+        run.execution = {"startTime": wire.format_ticks(now), **run.execution}
+    if run.state == READY:
+        run.job.placed.discard(run.row.seq)
+    node = f"{run.node.pool.id}/{run.node.id}"
+    service.tasks.began(run.row.seq, state, now, node, orjson.dumps(run.execution), process)
+    service.count(run.job, run.state, -1, -run.row.slots)
+    service.count(run.job, state, 1, run.row.slots)
+    run.state = state
+
+
+def _requeue(service: Service, run: Run) -> None:
+    """Back to the queue. Only a user's request counts; recoveries leave ``requeueCount`` alone."""
+    execution = {key: run.execution.get(key) for key in ("retryCount", "lastRetryTime", "requeueCount") if key in run.execution} or dict(FRESH)  # fmt: skip  # noqa: E501
+    if run.intent == "requeue":
+        execution["requeueCount"] += 1
+        execution["lastRequeueTime"] = wire.format_ticks(wire.now())
+    service.tasks.again(run.row.seq, wire.now(), orjson.dumps(execution))
+    service.count(run.job, run.state, -1, -run.row.slots)
+    service.count(run.job, READY, 1, run.row.slots)
+    service.scheduler.forget(run.job)
+
+
+def _finish(service: Service, run: Run, outcome: Outcome | None) -> None:
+    """Record the end, count it, and do what it means for dependents and the job."""
+    if outcome is not None and run.state != RUNNING:
+        _enter(service, run, RUNNING, None)  # it failed before its process began; its folder is on the node
+    now = wire.now()
+    failure = _failure(run, outcome)
+    execution: dict[str, Any] = {}
+    if "startTime" in run.execution:
+        execution["startTime"] = run.execution["startTime"]
+    execution["endTime"] = wire.format_ticks(now)
+    exit_code = outcome.exit_code if outcome is not None else None
+    if exit_code is not None:
+        execution["exitCode"] = exit_code
+    if failure is not None:
+        execution["failureInfo"] = failure
+    execution["result"] = "success" if failure is None else "failure"
+    for key in ("retryCount", "lastRetryTime", "requeueCount", "lastRequeueTime"):
+        if key in run.execution:
+            execution[key] = run.execution[key]
+    options = exit_options(run.spec, outcome, failed=failure is not None)
+    satisfied = options.get("dependencyAction", "satisfy" if failure is None else "block") == "satisfy"
+    started = wire.parse_time(execution["startTime"]) if "startTime" in execution else None
+    packed = orjson.dumps(execution)
+    service.tasks.ended(
+        run.row.seq, now, packed, exit_code, failed=failure is not None, satisfied=satisfied, started=started
+    )
+    if run.state in {READY, PREPARING}:
+        run.job.placed.discard(run.row.seq)
+    service.count(run.job, run.state, -1, -run.row.slots)
+    service.count(run.job, SUCCEEDED if failure is None else FAILED, 1, run.row.slots)
+    node = run.node
+    node.total_run += 1
+    node.total_succeeded += failure is None
+    node.recent.append((run.job.id, run.row.id, 4, packed))
+    if satisfied:
+        release_dependents(service, run.job, run.row.seq, run.row.id)
+    _act_on_job(service, run, options, failed=failure is not None)
+
+
+def _failure(run: Run, outcome: Outcome | None) -> dict[str, Any] | None:
+    if run.intent == "terminate":
+        return ENDED_BY_USER
+    if outcome is None:
+        return {"category": "ServerError", "code": "MaxInternalRetryCountReached", "message": "The task could not run."}
+    return outcome.failure.wire() if outcome.failure is not None else None
+
+
+def exit_options(spec: dict[str, Any], outcome: Outcome | None, *, failed: bool) -> dict[str, str]:
+    """The ``exitOptions`` that ``exitConditions`` give for this end; empty when none apply."""
+    conditions = spec.get("exitConditions") or {}
+    if outcome is None or not conditions:
+        return {}
+    if outcome.stage is Stage.PREPARATION:
+        return conditions.get("preProcessingError") or conditions.get("default") or {}
+    if (mapped := _by_exit_code(conditions, outcome.exit_code)) is not None:
+        return mapped
+    if outcome.stage is Stage.UPLOAD or outcome.upload_failure is not None:
+        return conditions.get("fileUploadError") or conditions.get("default") or {}
+    return (conditions.get("default") or {}) if failed else {}
+
+
+def _by_exit_code(conditions: dict[str, Any], exit_code: int | None) -> dict[str, str] | None:
+    if exit_code is None:
+        return None
+    for mapping in conditions.get("exitCodes") or ():
+        if mapping["code"] == exit_code:
+            return dict(mapping["exitOptions"])
+    for mapping in conditions.get("exitCodeRanges") or ():
+        if mapping["start"] <= exit_code <= mapping["end"]:
+            return dict(mapping["exitOptions"])
+    return None
+
+
+def release_dependents(service: Service, job: Job, seq: int, task_id: str) -> None:
+    """Tasks that waited for this one alone become ready."""
+    if not job.spec["usesTaskDependencies"]:
+        return
+    number = int(task_id) if task_id.isdecimal() else None
+    for _child, slots in service.tasks.release(job.number, seq, task_id, number):
+        service.count(job, BLOCKED, -1, -slots)
+        service.count(job, READY, 1, slots)
+        service.scheduler.wake_job(job)
+
+
+def _act_on_job(service: Service, run: Run, options: dict[str, str], *, failed: bool) -> None:
+    """Job manager's end, and ``onTaskFailure`` with its job actions."""
+    job = run.job
+    manager = job.spec.get("jobManagerTask")
+    if manager is not None and manager["id"].lower() == run.row.id.lower() and manager["killJobOnCompletion"]:
+        terminate_job(service, job, "JMComplete")
+        return
+    if job.spec["onTaskFailure"] != "performexitoptionsjobaction" or run.intent is not None:
+        return
+    action = options.get("jobAction", "terminate" if failed else "none")
+    if action == "terminate":
+        terminate_job(service, job, "TaskFailed")
+    elif action == "disable":
+        disable_job(service, job, "requeue")

@@ -1,0 +1,306 @@
+"""Operations on jobs."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from azbatchwrap.local.batch import odata, pools, shapes, tasks, wire
+from azbatchwrap.local.batch.endings import delete_job, disable_job, job_may_be_over, move, terminate_job, watch_limit
+from azbatchwrap.local.batch.errors import BatchError, bad_property
+from azbatchwrap.local.batch.exchange import Request, Response, created, done, entity
+from azbatchwrap.local.batch.lists import answer, selected
+from azbatchwrap.local.batch.model import Job, Life, Node
+from azbatchwrap.local.batch.service import Service
+
+_BEFORE_TASKS = (
+    "priority",
+    "maxParallelTasks",
+    "usesTaskDependencies",
+    "allowTaskPreemption",
+    "constraints",
+    "jobManagerTask",
+    "jobPreparationTask",
+    "jobReleaseTask",
+    "commonEnvironmentSettings",
+    "poolInfo",
+    "metadata",
+)
+_LAST = ("onAllTasksComplete", "onTaskFailure", "networkConfiguration")
+_SINCE_2020_09 = frozenset({"maxParallelTasks", "allowTaskPreemption"})
+
+
+def view(job: Job, request: Request) -> dict[str, Any]:
+    """A job as the service shows it."""
+    spec = job.spec
+    shown: dict[str, Any] = {"id": job.id}
+    if "displayName" in spec:
+        shown["displayName"] = spec["displayName"]
+    if request.version < "2025" and spec["usesTaskDependencies"]:
+        shown["usesTaskDependencies"] = True
+    shown["url"] = f"{request.base}/jobs/{job.id}"
+    shown |= job.life.view()
+    old = request.version < "2020-09"
+    shown |= {name: spec[name] for name in _BEFORE_TASKS if name in spec and not (old and name in _SINCE_2020_09)}
+    information: dict[str, Any] = {"startTime": wire.format_ticks(job.started)}
+    if job.ended is not None:
+        information["endTime"] = wire.format_ticks(job.ended)
+    information["poolId"] = job.pool_id
+    if job.scheduling_error is not None:
+        information["schedulingError"] = job.scheduling_error
+    if job.reason is not None:
+        information["terminateReason"] = job.reason
+    shown["executionInfo"] = information
+    shown |= {name: spec[name] for name in _LAST if name in spec}
+    return shown
+
+
+def clean(service: Service, spec: dict[str, Any]) -> dict[str, Any]:
+    """A checked job body with the rules that span several fields applied."""
+    info = spec["poolInfo"]
+    automatic = info.get("autoPoolSpecification")
+    if ("poolId" in info) == (automatic is not None):
+        raise bad_property("poolInfo", info, "Exactly one of poolId and autoPoolSpecification is needed.")
+    if automatic is not None:
+        automatic["pool"] = pools.clean(automatic["pool"])
+        pools.check_packages(service, automatic["pool"].get("applicationPackageReferences"))
+    if "jobReleaseTask" in spec and "jobPreparationTask" not in spec:
+        raise bad_property("jobReleaseTask", {}, "A job release task needs a job preparation task.")
+    if spec["allowTaskPreemption"] and not service.chaos.allow_preemption:
+        raise bad_property("allowTaskPreemption", True, "The account is not enabled for task pre-emption.")
+    for name in ("jobPreparationTask", "jobReleaseTask", "jobManagerTask"):
+        tasks.check_command(spec.get(name))
+    manager = spec.get("jobManagerTask")
+    if manager is not None:
+        manager["constraints"].setdefault("maxTaskRetryCount", spec["constraints"]["maxTaskRetryCount"])
+    if spec.get("metadata") == []:
+        del spec["metadata"]
+    return spec
+
+
+def make(
+    service: Service, job_id: str, spec: dict[str, Any], *, schedule: str | None = None, pool_id: str | None = None
+) -> Job:
+    """Add an active job, with its auto-pool and its job manager task where it has them."""
+    now = wire.now()
+    info = spec["poolInfo"]
+    automatic = info.get("autoPoolSpecification")
+    if pool_id is None:
+        pool_id = info["poolId"] if automatic is None else _auto_pool_id(automatic)
+    job = Job(job_id, service.next_job_number(), spec, Life(now, now, "active", now), pool_id, now, schedule=schedule)
+    service.jobs[job_id.lower()] = job
+    service.save_job(job)
+    if automatic is not None and pool_id.lower() not in service.pools:
+        pools.make(service, pool_id, dict(automatic["pool"]), owner=job_id)
+    pool = service.pools.get(pool_id.lower())
+    if pool is not None:
+        service.scheduler.sort(pool)
+    watch_limit(service, job)
+    if (manager := spec.get("jobManagerTask")) is not None:
+        tasks.add_manager(service, job, manager)
+    job_may_be_over(service, job)
+    return job
+
+
+def _auto_pool_id(automatic: dict[str, Any]) -> str:
+    unique = str(uuid.uuid4()).upper()
+    prefix = automatic.get("autoPoolIdPrefix")
+    return f"{prefix}_{unique}" if prefix else unique
+
+
+async def create(service: Service, request: Request) -> Response:
+    spec = request.read(shapes.JOB)
+    job_id = spec.pop("id")
+    existing = service.jobs.get(job_id.lower())
+    if existing is not None:
+        raise BatchError("JobBeingDeleted" if existing.life.state == "deleting" else "JobExists")
+    if job_id.lower() in service.schedules:
+        raise BatchError("JobScheduleWithSameIdExists")
+    job = make(service, job_id, clean(service, spec))
+    # The service names job-1 here whatever the job's id is; clients rely on neither.
+    return created(job.life.modified, f"{request.base}/jobs/job-1")
+
+
+def find(service: Service, request: Request) -> Response:
+    job = service.job(request.path[0])
+    request.check_conditions(job.life.modified)
+    return entity(request, "jobs", selected(request, view(job, request)), job.life.modified)
+
+
+def _place(job: Job) -> tuple[bool, str]:
+    """Completed jobs come last; then by id."""
+    return (job.life.state == "completed", job.id.lower())
+
+
+def list_all(service: Service, request: Request) -> Response:
+    return answer(
+        request,
+        "jobs",
+        service.jobs.values(),
+        lambda job: list(_place(job)),
+        lambda job: view(job, request),
+        odata.JOBS,
+    )
+
+
+def list_of_schedule(service: Service, request: Request) -> Response:
+    schedule = service.schedule(request.path[0])
+    own = [job for job in service.jobs.values() if job.schedule == schedule.id]
+    return answer(request, "jobs", own, lambda job: job.number, lambda job: view(job, request), odata.JOBS_OF_SCHEDULE)
+
+
+def _changeable(service: Service, request: Request) -> Job:
+    """The job of the request, checked against its conditions; not one that is being deleted."""
+    job = service.job(request.path[0])
+    if job.life.state == "deleting":
+        raise BatchError("JobBeingDeleted")
+    request.check_conditions(job.life.modified)
+    return job
+
+
+def _refuse_ended(job: Job) -> None:
+    if job.life.state == "completed":
+        raise BatchError("JobCompleted")
+    if job.life.state == "terminating":
+        raise BatchError("JobBeingTerminated")
+
+
+async def delete(service: Service, request: Request) -> Response:
+    job = _changeable(service, request)
+    await service.settle(delete_job(service, job))
+    return Response(202)
+
+
+async def terminate(service: Service, request: Request) -> Response:
+    job = _changeable(service, request)
+    body = request.read_optional(shapes.JOB_TERMINATE)
+    _refuse_ended(job)
+    modified = job.life.touch()
+    await service.settle(terminate_job(service, job, body.get("terminateReason") or "UserTerminate"))
+    return done(request, 202, modified)
+
+
+async def disable(service: Service, request: Request) -> Response:
+    job = _changeable(service, request)
+    body = request.read(shapes.JOB_DISABLE)
+    _refuse_ended(job)
+    if job.life.state in {"disabled", "disabling"}:
+        raise BatchError("JobDisabled")
+    modified = job.life.touch()
+    await service.settle(disable_job(service, job, body["disableTasks"]))
+    return done(request, 202, modified)
+
+
+def enable(service: Service, request: Request) -> Response:
+    job = _changeable(service, request)
+    _refuse_ended(job)
+    modified = job.life.touch()
+    if job.life.state != "active":
+        move(service, job, "active")
+        job_may_be_over(service, job)
+    service.save_job(job)
+    return done(request, 202, modified)
+
+
+def update(service: Service, request: Request) -> Response:
+    """PATCH: a given field replaces the whole of what was there."""
+    job = _changeable(service, request)
+    changes = request.read(shapes.JOB_UPDATE)
+    return _apply(service, request, job, {**job.spec, **changes}, changes)
+
+
+def replace(service: Service, request: Request) -> Response:
+    """PUT: what is left out returns to its default, but for the job's own tasks."""
+    job = _changeable(service, request)
+    body = request.read(shapes.JOB_REPLACE)
+    changes = {name: body[name] for name, _ in shapes.JOB_UPDATE.fields if name in body}
+    kept = {name: value for name, value in job.spec.items() if name not in dict(shapes.JOB_UPDATE.fields)}
+    defaults = {name: shapes.JOB.defaults[name] for name, _ in shapes.JOB_UPDATE.fields if name in shapes.JOB.defaults}
+    return _apply(service, request, job, {**kept, **defaults, **changes}, changes)
+
+
+def _apply(service: Service, request: Request, job: Job, spec: dict[str, Any], changes: dict[str, Any]) -> Response:
+    _refuse_ended(job)
+    pool_id = changes.get("poolInfo", {}).get("poolId")
+    if "poolInfo" in changes and changes["poolInfo"] != job.spec["poolInfo"]:
+        if "autoPoolSpecification" in job.spec["poolInfo"] or pool_id is None:
+            _refuse_change("poolInfo", "An auto-pool's job keeps it.")
+        if job.life.state != "disabled":
+            _refuse_change("poolInfo", "The job must be disabled to move to another pool.")
+    if job.spec["onAllTasksComplete"] == "terminatejob" and spec["onAllTasksComplete"] == "noaction":
+        _refuse_change("onAllTasksComplete", "Once it is terminatejob it cannot be taken back.")
+    if spec["allowTaskPreemption"] and not service.chaos.allow_preemption:
+        raise bad_property("allowTaskPreemption", True, "The account is not enabled for task pre-emption.")
+    if spec.get("metadata") == []:
+        del spec["metadata"]
+    old_pool = service.pools.get(job.pool_id.lower())
+    job.spec = spec
+    if pool_id is not None:
+        job.pool_id = pool_id
+    modified = job.life.touch()
+    service.save_job(job)
+    for pool in {old_pool, service.pools.get(job.pool_id.lower())} - {None}:
+        assert pool is not None
+        service.scheduler.sort(pool)
+    watch_limit(service, job)
+    job_may_be_over(service, job)
+    return done(request, 200, modified)
+
+
+def _refuse_change(name: str, reason: str) -> None:
+    raise BatchError("PropertyCannotBeUpdated", [("PropertyName", name), ("Reason", reason)])
+
+
+def task_counts(service: Service, request: Request) -> Response:
+    """The job's counters; older api-versions get the task counts alone."""
+    job = service.job(request.path[0])
+    tasks_shown = _counters(job.counts)
+    if request.version < "2020-09":
+        return entity(request, "taskcounts", tasks_shown)
+    shown = {"taskCounts": tasks_shown, "taskSlotCounts": _counters(job.slots)}
+    return entity(request, "taskcountsresult", shown)
+
+
+def _counters(numbers: list[int]) -> dict[str, int]:
+    ready, blocked, preparing, running, succeeded, failed = numbers
+    return {
+        "active": ready + blocked,
+        "running": preparing + running,
+        "completed": succeeded + failed,
+        "succeeded": succeeded,
+        "failed": failed,
+    }
+
+
+def preparation_status(service: Service, request: Request) -> Response:
+    """Preparation and release tasks of the job, node by node."""
+    job = service.job(request.path[0])
+    if job.preparation is None:
+        raise BatchError("JobPreparationTaskNotSpecified")
+    nodes = [node for pool in service.pools.values() for node in pool.nodes.values() if job.number in node.preparations]
+    return answer(
+        request,
+        "jobpreparationandreleasetaskstatuslist",
+        nodes,
+        lambda node: node.id,
+        lambda node: _status(job, node, request),
+        odata.PREPARATION_STATUS,
+    )
+
+
+def _status(job: Job, node: Node, request: Request) -> dict[str, Any]:
+    preparation = node.preparations[job.number]
+    url = f"{request.base}/pools/{node.pool.id}/nodes/{node.id}"
+    shown: dict[str, Any] = {"poolId": node.pool.id, "nodeId": node.id, "nodeUrl": url}
+    for name, info, spec in (
+        ("jobPreparationTaskExecutionInfo", preparation.prepared, job.preparation),
+        ("jobReleaseTaskExecutionInfo", preparation.released, job.release),
+    ):
+        if info is not None and spec is not None:
+            root = "/".join(("workitems", *job.folder_parts, spec["id"]))
+            shown[name] = {
+                **info,
+                "taskRootDirectory": root,
+                "taskRootDirectoryUrl": f"{url}/files/{root}",
+            }
+    return shown

@@ -1,0 +1,182 @@
+"""The account: all pools, jobs and schedules, and the parts that make them work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from azbatchwrap.local.batch.attempts import execute
+from azbatchwrap.local.batch.autoscaler import Autoscaler
+from azbatchwrap.local.batch.chaos import Chaos
+from azbatchwrap.local.batch.errors import BatchError
+from azbatchwrap.local.batch.model import Job, Node, Pool, Run, Schedule
+from azbatchwrap.local.batch.node import ProcessHost, Transfers, make_node_python, network_settings
+from azbatchwrap.local.batch.recovery import load, resume
+from azbatchwrap.local.batch.scheduler import Scheduler
+from azbatchwrap.local.batch.store import Store
+from azbatchwrap.local.batch.task_table import TaskTable
+
+log = logging.getLogger(__name__)
+
+#: An answer to "delete", "terminate" and the like waits this many seconds for the transition to finish: clients
+#: look once at once, and then only every five seconds.
+TRANSITION_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The service's configuration file. ``chaos`` holds the faults asked for (see ``chaos.py``)."""
+
+    account: str
+    key: str = field(repr=False)
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    #: Task processes at a time, over all pools; multi-instance tasks are exempt.
+    max_processes: int = field(default_factory=lambda: os.cpu_count() or 1)
+    chaos: dict[str, Any] = field(default_factory=dict)
+
+
+class Service:
+    """Owns the state. Handlers and the scheduler work on it from the event loop's thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = f"http://{settings.host}:{settings.port}"
+        self.store = Store(settings.data_dir / "state.sqlite3")
+        self.tasks = TaskTable(self.store)
+        self.pools: dict[str, Pool] = {}
+        self.jobs: dict[str, Job] = {}
+        self.schedules: dict[str, Schedule] = {}
+        self.applications: dict[str, dict[str, Any]] = {}
+        self.host = ProcessHost()
+        self.transfers = Transfers()
+        self.network = network_settings(os.environ)
+        self.python_bin = make_node_python(settings.data_dir / "python")
+        self.scheduler = Scheduler(self)
+        self.chaos = Chaos.load(settings.chaos)
+        self.autoscaler = Autoscaler(self)
+        self.is_stopping = False
+        self._background: set[asyncio.Task[Any]] = set()
+        self.dirty_counts: set[Job] = set()
+        self.store.before_commit.append(self._save_counts)
+        self._last_job = max((body["last"] for _, body in self.store.load("sequence")), default=0)
+
+    async def start(self) -> None:
+        """Take up the state on disk and begin to work."""
+        load(self)
+        await self.host.start()
+        await self.transfers.start()
+        resume(self)
+        await self.store.committed()
+
+    async def stop(self) -> None:
+        """Kill what runs and close; those tasks run again after the next start."""
+        self.is_stopping = True
+        await self.host.close()
+        await self.stop_background()
+        await self.transfers.close()
+        self.store.close()
+
+    def pool(self, pool_id: str) -> Pool:
+        """Raises BatchError PoolNotFound."""
+        pool = self.pools.get(pool_id.lower())
+        if pool is None:
+            raise BatchError("PoolNotFound")
+        return pool
+
+    def node(self, pool_id: str, node_id: str) -> Node:
+        """Raises BatchError PoolNotFound, NodeNotFound."""
+        node = self.pool(pool_id).nodes.get(node_id.lower())
+        if node is None:
+            raise BatchError("NodeNotFound")
+        return node
+
+    def job(self, job_id: str) -> Job:
+        """Raises BatchError JobNotFound."""
+        job = self.jobs.get(job_id.lower())
+        if job is None:
+            raise BatchError("JobNotFound")
+        return job
+
+    def schedule(self, schedule_id: str) -> Schedule:
+        """Raises BatchError JobScheduleNotFound."""
+        schedule = self.schedules.get(schedule_id.lower())
+        if schedule is None:
+            raise BatchError("JobScheduleNotFound")
+        return schedule
+
+    def jobs_of(self, pool: Pool) -> list[Job]:
+        key = pool.id.lower()
+        return [job for job in self.jobs.values() if job.pool_id.lower() == key]
+
+    def next_job_number(self) -> int:
+        """Numbers of jobs are never used again: the rows of a deleted job may still be going."""
+        self._last_job += 1
+        self.store.save("sequence", "job", {"last": self._last_job})
+        return self._last_job
+
+    def save_pool(self, pool: Pool) -> None:
+        self.store.save("pool", pool.id, pool.body())
+
+    def save_node(self, node: Node) -> None:
+        self.store.save("node", node.key, node.body())
+
+    def save_job(self, job: Job) -> None:
+        self.store.save("job", job.id, job.body())
+
+    def save_schedule(self, schedule: Schedule) -> None:
+        self.store.save("schedule", schedule.id, schedule.body())
+
+    def count(self, job: Job, state: int, tasks: int, slots: int) -> None:
+        """Add to a job's counters; written with the next commit."""
+        job.counts[state] += tasks
+        job.slots[state] += slots
+        self.dirty_counts.add(job)
+
+    def _save_counts(self) -> None:
+        for job in self.dirty_counts:
+            if job.id.lower() in self.jobs:
+                self.store.save("counts", job.id, {"counts": job.counts, "slots": job.slots})
+        self.dirty_counts.clear()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run in the background; an unexpected error is logged, never lost."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
+
+    def start_run(self, run: Run) -> None:
+        """Begin to run a placed task."""
+        run.work = self.spawn(execute(self, run), "task")
+
+    async def settle(self, transition: asyncio.Task[None] | None) -> None:
+        """Give a transition the chance to be over before the answer goes out."""
+        if transition is not None and not transition.done():
+            await asyncio.wait({transition}, timeout=TRANSITION_SECONDS)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def ended(self, transition: asyncio.Task[Any]) -> None:
+        """Wait for a transition, whatever its outcome."""
+        await asyncio.wait({transition})
+
+    async def stop_background(self) -> None:
+        """Cancel what still runs in the background."""
+        running = [task for task in self._background if task is not asyncio.current_task()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,199 @@
+"""Everything durable: one SQLite file, one writer, commits shared by the requests that wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from azbatchwrap.local.batch.errors import BatchError
+
+log = logging.getLogger(__name__)
+
+#: Changes nobody waits for (a task began, a task ended) are committed together, at most this much later. Reading
+#: answers wait for the commit of what they show, so that a kill takes nothing back that a client has seen.
+LAZY_COMMIT_SECONDS = 0.01
+#: A full disk is tried again this often.
+RETRY_SECONDS = 1.0
+#: The log of changes is folded into the database by a thread once it has so many pages of 4 KiB.
+CHECKPOINT_PAGES = 4000
+#: Pages of the database that the process keeps: 8 MiB.
+CACHE_KIB = 8192
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS documents (
+    kind TEXT NOT NULL, key TEXT NOT NULL COLLATE NOCASE, body BLOB NOT NULL, PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tasks (
+    seq INTEGER PRIMARY KEY,
+    job INTEGER NOT NULL,
+    id TEXT NOT NULL COLLATE NOCASE,
+    state INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    previous INTEGER,
+    previous_since INTEGER,
+    created INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    slots INTEGER NOT NULL,
+    retention INTEGER,
+    display TEXT,
+    body BLOB NOT NULL,
+    node TEXT,
+    execution BLOB,
+    started INTEGER,
+    ended INTEGER,
+    exit_code INTEGER,
+    failed INTEGER,
+    pid INTEGER,
+    pid_start INTEGER,
+    unmet INTEGER NOT NULL DEFAULT 0,
+    number INTEGER,
+    satisfied INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX IF NOT EXISTS task_ids ON tasks (job, id);
+CREATE INDEX IF NOT EXISTS task_states ON tasks (job, state, since);
+CREATE INDEX IF NOT EXISTS task_numbers ON tasks (job, number) WHERE number IS NOT NULL;
+CREATE TABLE IF NOT EXISTS needs (
+    job INTEGER NOT NULL, parent TEXT NOT NULL COLLATE NOCASE, child INTEGER NOT NULL,
+    PRIMARY KEY (job, parent, child)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS needs_children ON needs (child);
+CREATE TABLE IF NOT EXISTS need_ranges (
+    job INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, child INTEGER NOT NULL,
+    PRIMARY KEY (job, low, high, child)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS need_ranges_children ON need_ranges (child);
+CREATE TABLE IF NOT EXISTS subtasks (
+    task INTEGER NOT NULL, number INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (task, number)
+) WITHOUT ROWID;
+"""
+
+
+class Store:
+    """The database of one account. Used from the event loop's thread alone, but for the folding of the log."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._database = sqlite3.connect(path, isolation_level=None, cached_statements=256)
+        for pragma in (
+            "journal_mode=WAL",
+            # The change log outlives the process at every commit, and a power cut leaves a sound database.
+            "synchronous=NORMAL",
+            f"cache_size=-{CACHE_KIB}",
+            "wal_autocheckpoint=0",
+            "temp_store=MEMORY",
+        ):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.executescript(_SCHEMA)
+        self._waiting: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._folding: asyncio.Future[None] | None = None
+        self._changes = 0
+        self.is_open = False
+        #: Called before every commit, to write what is counted in memory.
+        self.before_commit: list[Callable[[], None]] = []
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        return self._database.execute(sql, parameters)
+
+    def write(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        if not self.is_open:
+            self._begin()
+        return self._database.execute(sql, parameters)
+
+    def write_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
+        if not self.is_open:
+            self._begin()
+        return self._database.executemany(sql, rows)
+
+    def _begin(self) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+        self.is_open = True
+        self._timer = asyncio.get_running_loop().call_later(LAZY_COMMIT_SECONDS, self.commit)
+
+    async def committed(self) -> None:
+        """Returns once every change made so far is on disk; requests of one turn of the loop share the commit."""
+        if not self.is_open:
+            return
+        if self._waiting is None:
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.create_future()
+            loop.call_soon(self.commit)
+        await asyncio.shield(self._waiting)
+
+    def commit(self) -> None:
+        """Commit what is open. A full disk keeps the changes open, refuses who waits, and is tried again."""
+        if not self.is_open:
+            return
+        waiting, self._waiting = self._waiting, None
+        try:
+            for hook in self.before_commit:
+                hook()
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._postpone(error, waiting)
+            return
+        self.is_open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+        self._changes += 1
+        if self._changes % 256 == 0:
+            self._fold()
+
+    def _postpone(self, error: sqlite3.OperationalError, waiting: asyncio.Future[None] | None) -> None:
+        if not self._database.in_transaction:
+            log.critical("the database took changes back and the service cannot go on: %s", error)
+            raise SystemExit(4) from error
+        log.error("cannot write the database (%s); trying again in %s s", error, RETRY_SECONDS)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(RETRY_SECONDS, self.commit)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(
+                BatchError("ServerBusy", [("Reason", f"The data folder cannot be written: {error}.")])
+            )
+            waiting.exception()
+
+    def _fold(self) -> None:
+        """Fold the log into the database in a thread, so that no request waits for the disk."""
+        log_file = self.path.with_name(self.path.name + "-wal")
+        if self._folding is not None or log_file.stat().st_size < CHECKPOINT_PAGES * 4096:
+            return
+        self._folding = asyncio.get_running_loop().run_in_executor(None, self._fold_now)
+        self._folding.add_done_callback(self._folded)
+
+    def _fold_now(self) -> None:
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        finally:
+            connection.close()
+
+    def _folded(self, folding: asyncio.Future[None]) -> None:
+        self._folding = None
+        if folding.exception() is not None:
+            log.warning("folding the change log failed: %s", folding.exception())
+
+    def close(self) -> None:
+        self.commit()
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._database.close()
+
+    def save(self, kind: str, key: str, body: dict[str, Any]) -> None:
+        """Write a document (pool, node, job, …) whole."""
+        self.write("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (kind, key, orjson.dumps(body)))
+
+    def drop(self, kind: str, key: str) -> None:
+        self.write("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key))
+
+    def load(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for key, body in self.read("SELECT key, body FROM documents WHERE kind = ? ORDER BY key", (kind,)).fetchall():
+            yield key, orjson.loads(body)
