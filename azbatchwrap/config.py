@@ -517,8 +517,8 @@ def parse_storage(text: str) -> StorageAccount:
     protocol = fields.get("defaultendpointsprotocol", "https")
     suffix = fields.get("endpointsuffix", "core.windows.net")
     blob_url = fields.get("blobendpoint", "").rstrip("/") or f"{protocol}://{name}.blob.{suffix}"
-    parts = _split(blob_url)
-    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+    address = _split(blob_url)
+    if address is None or address.scheme not in {"http", "https"} or not address.hostname:
         raise ConfigurationError(f"its BlobEndpoint {blob_url!r} is not an address")
     return StorageAccount(Secret(text), name, blob_url)
 

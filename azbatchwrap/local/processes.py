@@ -96,6 +96,13 @@ def wait_until_listening(service: Service, process: subprocess.Popen[bytes], tim
         time.sleep(POLL)
 
 
+def wait_until_gone(service: Service, timeout: float) -> None:
+    """Wait (seconds) for a service that was killed a moment ago to give up its ports."""
+    said = service.last_heard()
+    if said is not None:
+        _gone(said["pid"], service.mark, timeout)
+
+
 def stop(service: Service, grace: float) -> bool:
     """End the service, if it lives. Returns whether it ended by itself within ``grace`` seconds (else it was killed)."""
     said = service.listens()
@@ -177,9 +184,23 @@ def _arguments(pid: int) -> list[str]:
         return []
 
 
+def _is_ending(pid: int) -> bool:
+    """Whether ``pid`` has given up its memory, and its arguments with it, but perhaps not yet its ports.
+
+    A zombie has, unless it is the first of several threads: the others may still be ending.
+    """
+    process = Path(f"/proc/{pid}")
+    try:
+        state = (process / "stat").read_bytes().rpartition(b")")[2].split()[0]
+        threads = len(os.listdir(process / "task"))  # noqa: PTH208  iterdir fails differently when the folder vanishes
+    except OSError:
+        return False
+    return (state not in {b"Z", b"X"} or threads > 1) and not any(_arguments(pid))
+
+
 def _gone(pid: int, mark: str, timeout: float) -> bool:
     deadline = time.monotonic() + timeout
-    while _is_running(pid, mark):
+    while _is_running(pid, mark) or _is_ending(pid):
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL)

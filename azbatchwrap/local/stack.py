@@ -40,7 +40,7 @@ OWN_STORAGE = "azurite"
 BATCH_START_TIMEOUT = 60.0
 #: It ends the tasks that run before it ends itself (seconds).
 BATCH_STOP_GRACE = 20.0
-#: A service that runs but does not answer within this many seconds hangs.
+#: A service that runs but does not answer within this many seconds hangs; it then gets that long to end by itself.
 PROBE_TIMEOUT = 5.0
 
 PartName = Literal["batch", "storage"]
@@ -291,11 +291,13 @@ class Stack:
         started: list[tuple[processes.Service, subprocess.Popen[bytes], float]] = []
         try:
             if azurite is not None and azurite.service.listens() is None:
-                _require_free("storage", "--blob-port", azurite.blob_port)
-                _require_free("storage", "--queue-port", azurite.queue_port)
+                processes.wait_until_gone(azurite.service, PROBE_TIMEOUT)
+                _require_free("storage service", "--blob-port", azurite.blob_port)
+                _require_free("storage service", "--queue-port", azurite.queue_port)
                 self._tell_of_unclean_end(azurite)
                 started.append((azurite.service, azurite.start(self._progress), STORAGE_START_TIMEOUT))
             if batch.service.listens() is None:
+                processes.wait_until_gone(batch.service, PROBE_TIMEOUT)
                 _require_free("Batch service", "--batch-port", batch.port)
                 started.append((batch.service, batch.start(), BATCH_START_TIMEOUT))
             for service, process, timeout in started:
@@ -314,7 +316,7 @@ class Stack:
             if said is not None and not _answers(part.url):
                 name = part.service.name
                 self._progress.message(f"{name} (process {said['pid']}) runs but does not answer: starting it again")
-                part.stop()
+                processes.stop(part.service, PROBE_TIMEOUT)
 
     def _tell_of_unclean_end(self, azurite: Azurite) -> None:
         if azurite.ended_uncleanly():
@@ -406,11 +408,12 @@ def _check_external(connection_string: Secret) -> None:
     account = parse_storage(connection_string.reveal())
     try:
         with BlobServiceClient.from_connection_string(
-            connection_string.reveal(), retry_total=1, connection_timeout=10, read_timeout=20
+            connection_string.reveal(), retry_total=0, connection_timeout=10, read_timeout=20
         ) as client:
             client.get_account_information()
     except HttpResponseError as error:
-        code = getattr(error, "error_code", None) or error.status_code
+        named = getattr(error, "error_code", None)  # the SDK's enumeration, where it knows the service's word
+        code = getattr(named, "value", named) or error.status_code
         raise ConfigurationError(
             f"--storage: the account {account.name} ({account.blob_url}) refused its key: {code}"
         ) from error
