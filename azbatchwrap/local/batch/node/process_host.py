@@ -127,17 +127,10 @@ class ProcessHost:
         key = b"%d" % next(self._keys)
         entries = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
         words = [os.fsencode(word) for word in argv]
-        started = asyncio.get_running_loop().create_future()
+        self._link.send(b"spawn", key, os.fsencode(folder), b"%d" % len(words), *words, *entries)
+        started: asyncio.Future[ProcessHandle] = asyncio.get_running_loop().create_future()
         self._starting[key] = started
-        try:
-            self._link.send(b"spawn", key, os.fsencode(folder), b"%d" % len(words), *words, *entries)
-            return await asyncio.shield(started)
-        except asyncio.CancelledError:
-            started.add_done_callback(_kill_unwanted)
-            raise
-        except ValueError:
-            del self._starting[key]
-            raise
+        return await started
 
     def signal(self, key: bytes, number: int) -> None:
         """Send a signal to the group of a running task; nothing happens when it is over."""
@@ -151,11 +144,15 @@ class ProcessHost:
         started = self._starting.pop(key)
         if verb == b"failed":
             assert isinstance(first, bytes)
-            started.set_exception(StartFailed(first.decode(), second))
+            if not started.cancelled():
+                started.set_exception(StartFailed(first.decode(), second))
             return
         handle = ProcessHandle(self, key, int(first), second)
         self._running[key] = handle
-        started.set_result(handle)
+        if started.cancelled():
+            self.signal(key, signal.SIGKILL)  # nobody wants it any more
+        else:
+            started.set_result(handle)
 
     def _forget(self, link: _Link) -> None:
         if self._link is not link:
@@ -166,9 +163,9 @@ class ProcessHost:
         kill_orphans((handle.pid, handle.start_time) for handle in lost.values())
         for handle in lost.values():
             handle.lose()
-        for future in unstarted.values():
-            future.set_exception(HostLost("the process that runs tasks died"))
-            future.exception()
+        for started in unstarted.values():
+            if not started.cancelled():
+                started.set_exception(HostLost("the process that runs tasks died"))
 
 
 class _Link(asyncio.Protocol):
@@ -245,10 +242,3 @@ def kill_leftovers(nodes: Path) -> list[int]:
                 os.kill(int(entry.name), signal.SIGKILL)
                 killed.append(int(entry.name))
     return killed
-
-
-def _kill_unwanted(started: asyncio.Future[ProcessHandle]) -> None:
-    if started.cancelled() or started.exception() is not None:
-        return
-    handle = started.result()
-    handle._host.signal(handle._key, signal.SIGKILL)  # noqa: SLF001 - the handle never left this module

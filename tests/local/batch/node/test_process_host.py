@@ -57,9 +57,14 @@ async def test_a_signal_is_reported_as_a_shell_does(host: ProcessHost, tmp_path:
 
 async def test_the_handle_names_the_process(host: ProcessHost, tmp_path: Path) -> None:
     handle = await host.spawn(["sleep", "60"], tmp_path, ENVIRONMENT)
-    assert handle.start_time == start_time(handle.pid) > 0
     assert os.getpgid(handle.pid) == os.getsid(handle.pid) == handle.pid
     assert await handle.kill() == 137
+
+
+async def test_the_start_time_is_the_systems(host: ProcessHost, tmp_path: Path) -> None:
+    handles = [await host.spawn(["sleep", "60"], tmp_path / str(number), ENVIRONMENT) for number in range(60)]
+    assert [handle.start_time for handle in handles] == [start_time(handle.pid) for handle in handles]
+    assert min(handle.start_time for handle in handles) > 0
 
 
 async def test_kill_asks_first_and_then_insists(host: ProcessHost, tmp_path: Path) -> None:
