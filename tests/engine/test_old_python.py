@@ -50,8 +50,6 @@ def other_python(version: str) -> str:
     if found is not None:
         major, minor = version.split(".")
         show = f"import sys; print(sys.executable if sys.version_info[:2] == ({major}, {minor}) else '')"
-            version.split(".")
-        )
         asked = subprocess.run([found, "-c", show], capture_output=True, text=True, check=False)
         if asked.returncode == 0 and asked.stdout.strip():
             return asked.stdout.strip()
