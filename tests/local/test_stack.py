@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from azure.batch import BatchClient
+from azure.batch.models import BatchJobCreateOptions, BatchPoolInfo
+from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient
 
@@ -67,6 +70,11 @@ class Running:
 
     def blobs(self) -> BlobServiceClient:
         return BlobServiceClient.from_connection_string(str(self.endpoint["storage"]["connection_string"]))
+
+    def batch(self) -> BatchClient:
+        account = self.endpoint["batch"]
+        credential = AzureNamedKeyCredential(str(account["account"]), str(account["key"]))
+        return BatchClient(str(account["url"]), credential)
 
 
 @pytest.fixture
@@ -318,6 +326,9 @@ class TestReset:
         before = running.endpoint
         with running.blobs() as client:
             client.create_container("gone").upload_blob("a", b"content")
+        with running.batch() as batch:
+            batch.create_job(BatchJobCreateOptions(id="gone", pool_info=BatchPoolInfo(pool_id="none-yet")))
+            assert [job.id for job in batch.list_jobs()] == ["gone"]
         locked = running.folder / "batch" / "nodes" / "read only"
         locked.mkdir(parents=True)
         (locked / "file").write_text("left by a task")
@@ -329,6 +340,8 @@ class TestReset:
         assert running.endpoint["storage"]["connection_string"] == before["storage"]["connection_string"]
         with running.blobs() as client, pytest.raises(ResourceNotFoundError):
             client.get_blob_client("gone", "a").download_blob()
+        with running.batch() as batch:
+            assert list(batch.list_jobs()) == []
 
     def test_what_is_down_stays_down(self, running: Running) -> None:
         running.stack.down()
