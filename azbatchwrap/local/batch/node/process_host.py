@@ -84,6 +84,7 @@ class ProcessHost:
         self._running: dict[bytes, ProcessHandle] = {}
         self._link: _Link | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -91,8 +92,14 @@ class ProcessHost:
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        if self._link is not None:
-            return
+        """Start the helper, unless it runs."""
+        async with self._lock:
+            if self._link is None:
+                await self._start()
+
+    async def _start(self) -> None:
+        if self._process is not None:
+            await asyncio.to_thread(self._process.wait)  # it closed its socket: it is ending
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - once, and it takes a millisecond

@@ -33,7 +33,8 @@ _IDLE_TIMEOUT = 60.0
 _AT_ONCE = 16
 #: Coroutines at once for one list of files, so that a folder of a million costs no memory.
 _TASKS_AT_ONCE = 256
-_PIECE = 1 << 20
+#: Bytes held of a file that is on its way.
+_PIECE = 1 << 18
 #: Files beyond this many bytes are put as blocks of this many bytes at least (Azure takes 50,000 blocks).
 _BLOCK = 64 << 20
 _MOST_BLOCKS = 50_000

@@ -158,6 +158,19 @@ async def test_a_dead_helper_is_noticed_and_replaced(host: ProcessHost, tmp_path
     assert host.pid != first
 
 
+async def test_one_helper_replaces_a_dead_one_however_many_ask(host: ProcessHost, tmp_path: Path) -> None:
+    first = host.pid
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: not alive(first))
+    with contextlib.suppress(HostLost):  # it may not be known yet
+        await (await host.spawn(["/bin/true"], tmp_path / "probe", ENVIRONMENT)).wait()
+    handles = await asyncio.gather(
+        *(host.spawn(["sh", "-c", "echo $PPID"], tmp_path / str(number), ENVIRONMENT) for number in range(5))
+    )
+    assert [await handle.wait() for handle in handles] == [0] * 5
+    assert {int((tmp_path / str(number) / "stdout.txt").read_text()) for number in range(5)} == {host.pid}
+
+
 async def test_a_cancelled_spawn_leaves_no_process(host: ProcessHost, tmp_path: Path) -> None:
     script = "echo $$ > pid; exec sleep 600"
     spawning = asyncio.ensure_future(host.spawn(["sh", "-c", script], tmp_path, ENVIRONMENT))

@@ -198,7 +198,7 @@ async def test_sockets_fit_into_the_temporary_folder(node: Node) -> None:
 
 
 async def test_200_megabytes_pass_without_being_held(node: Node, blobs: BlobServer) -> None:
-    """In a process of its own the whole round takes less memory than the file has."""
+    """In a process of its own the whole round takes a fraction of the file's size."""
     script = Path(__file__).with_name("large_output.py")
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(script), str(node.folders.place.root), blobs.url("out"),
@@ -207,7 +207,7 @@ async def test_200_megabytes_pass_without_being_held(node: Node, blobs: BlobServ
     told, _ = await process.communicate()
     assert process.returncode == 0
     assert len(blobs.containers["out"]["big.txt"]) == 200 << 20
-    assert int(told) < 100 << 10  # KiB
+    assert int(told) < 20 << 10  # KiB
 
 
 def test_everything_works_on_the_services_own_event_loop(folders: NodeFolders) -> None:
