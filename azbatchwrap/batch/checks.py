@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from azbatchwrap import names
+from azbatchwrap.backoff import Backoff
 from azbatchwrap.config import Settings
 from azbatchwrap.errors import AzBatchWrapError, ConfigurationError, NotFound
 from azbatchwrap.storage.account import Account
 from azbatchwrap.storage.inventory import list_blobs
+from azbatchwrap.storage.wire import BlobWire
 
 from . import images
 from .pools import Pools
@@ -18,6 +20,9 @@ from .service import Service
 
 #: What only Azure's management plane knows.
 UNKNOWN = "unknown (Azure's management plane knows it: pip install 'azbatchwrap[mgmt]')"
+
+#: A check that waits for a service that is away would tell late what is known at once.
+IMPATIENT = Backoff(attempts=2, base=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +37,13 @@ class Check:
 
 def checks(settings: Settings) -> Iterator[Check]:
     """The checks of these settings, one after the other; a failed one does not stop the others."""
-    service = Service(settings.batch)
-    yield _attempt("batch account", lambda: _batch(service, settings))
+    service = Service(settings.batch, backoff=IMPATIENT)
+    account = _attempt("batch account", lambda: _batch(service, settings))
+    yield account
     yield _attempt("storage account", lambda: _storage(settings))
-    yield _attempt("image", lambda: _image(service, settings))
-    yield _attempt("pools", lambda: _running(service, settings))
+    if account.ok:
+        yield _attempt("image", lambda: _image(service, settings))
+        yield _attempt("pools", lambda: _running(service, settings))
     local = "this machine is the node" if settings.is_local else UNKNOWN
     yield Check("VM size", None, f"{settings.pool.vm_size}: {local}")
     yield Check("quota", None, "none on this machine" if settings.is_local else UNKNOWN)
@@ -58,16 +65,17 @@ def _batch(service: Service, settings: Settings) -> str:
 
 def _storage(settings: Settings) -> str:
     account = Account(settings.storage)
+    wire = BlobWire(account, IMPATIENT)
+    container = names.files_container(settings.project)
     try:
-        container = names.files_container(settings.project)
-        try:
-            next(iter(list_blobs(account, container)), None)
-            state = f"container {container} is there"
-        except NotFound:
-            state = f"container {container} will be made"
-        longest = account.longest_signature()
+        next(iter(list_blobs(wire, container)), None)
+        state = f"container {container} is there"
+    except NotFound:
+        state = f"container {container} will be made"
     finally:
+        wire.close()
         account.close()
+    longest = account.longest_signature()
     limit = "" if longest is None else f"; without an account key, jobs can last {longest.days} days at most"
     return f"{settings.storage.name} answers; {state}{limit}"
 

@@ -37,8 +37,8 @@ Examples:
 """
 
 INTERRUPTED = 130
-#: 128 + SIGPIPE, as for any program whose reader went away.
-READER_GONE = 141
+#: As click and rich end when the reader of their output goes away.
+READER_GONE = 1
 
 
 class LazyGroup(click.Group):
