@@ -24,6 +24,7 @@ from .service import Json, Service, at
 WORKING = frozenset({
     "idle", "running", "creating", "starting", "waitingforstarttask", "rebooting", "reimaging", "upgradingos", "preempted",
 })  # fmt: skip
+READY = frozenset({"idle", "running"})
 LOST = frozenset({"unusable", "unknown", "offline"})
 #: Seconds that nodes may be lost before that counts: Azure often gets them back within a minute.
 LOST_PATIENCE = 60.0
@@ -93,9 +94,9 @@ class Health:
         states = [
             _state(node) for node in self.service.list(at("pools", self.pool_id, "nodes"), select=("id", "state"))
         ]
-        ready = sum(state in {"idle", "running"} for state in states)
+        ready = sum(state in READY for state in states)
         wanted = pool.get("targetDedicatedNodes", 0) + pool.get("targetLowPriorityNodes", 0)
-        coming = pool.get("allocationState", "steady") != "steady" or any(state in WORKING for state in states)
+        coming = pool.get("allocationState", "steady") != "steady" or any(state in WORKING - READY for state in states)
         return ready, wanted, ready >= wanted or (ready > 0 and not coming)
 
     def _failed_preparations(self) -> dict[str, Json]:

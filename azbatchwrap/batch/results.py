@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from azbatchwrap import names
-from azbatchwrap.errors import NotFound
+from azbatchwrap.errors import NotFound, ServiceError
 from azbatchwrap.manifest import parse_duration
 
 from .health import STDERR_END
@@ -174,12 +175,16 @@ class Results:
         return result
 
     def _stderr(self, task_id: str) -> str:
+        """The end of a task's stderr, from where it was uploaded or else from its node; empty when neither has it."""
         blob = f"{names.task_output_prefix(self._job.job_id, task_id)}/{names.STDERR_FILE}"
-        try:
+        path = at("jobs", self._job.job_id, "tasks", task_id, "files", names.STDERR_FILE)
+        with contextlib.suppress(NotFound):
             return self._blobs.read_end(self._job.output_container, blob, STDERR_END).decode(errors="replace")
-        except NotFound:
-            path = at("jobs", self._job.job_id, "tasks", task_id, "files", names.STDERR_FILE)
+        try:
             return self._service.download_end(path, STDERR_END).decode(errors="replace")
+        except ServiceError as error:
+            _log.info("task %s: its stderr cannot be read: %s", task_id, error)
+            return ""
 
 
 def from_record(task: Json, record: Mapping[str, Any], job_id: str) -> TaskResult:
