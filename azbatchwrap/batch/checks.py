@@ -65,7 +65,7 @@ def _batch(service: Service, settings: Settings) -> str:
 
 def _storage(settings: Settings) -> str:
     account = Account(settings.storage)
-    wire = BlobWire(account, IMPATIENT)
+    wire = BlobWire(account, patience=IMPATIENT)
     container = names.files_container(settings.project)
     try:
         next(iter(list_blobs(wire, container)), None)
