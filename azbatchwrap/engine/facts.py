@@ -159,7 +159,7 @@ def read_json(text: str) -> Any:
         from _json import make_scanner
     except ImportError:
         return _read_json_slowly(text)
-    text = text.strip()
+    text = text.strip(" \t\n\r")
     try:
         value, end = make_scanner(_ScannerOptions)(text, 0)  # type: ignore[arg-type]
     except (StopIteration, ValueError):

@@ -60,10 +60,13 @@ def _command(words: Sequence[Any], find_file: Callable[[str], str | None]) -> li
     if not command:
         raise ValueError("java_runner needs a jar or a command line")
     if command[0].lower().endswith(".jar"):
-        jar = find_file(command[0])
+        command[:0] = ["java", "-jar"]
+    if "-jar" in command[1:-1]:
+        at = command.index("-jar") + 1
+        jar = find_file(command[at])
         if jar is None:
-            raise FileNotFoundError(f"there is no {command[0]!r} among the inputs, application files or task files")
-        command[:1] = ["java", "-jar", jar]
+            raise FileNotFoundError(f"there is no {command[at]!r} among the inputs, application files or task files")
+        command[at] = jar
     return [_program(command[0]), *command[1:]]
 
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .facts import LAYOUT_FILE
+from .record import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,11 @@ class NodeFolder:
         for folder in (self.blobs, self.venvs, self.leases):
             folder.mkdir(parents=True, exist_ok=True)
         with (self.root / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another preparation on this node")
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def lease(self, deployment: str, job: str) -> None:
@@ -88,10 +93,14 @@ class NodeFolder:
                 continue
             if path.name not in leased:
                 _remove(path)
-            elif (path / LAYOUT_FILE).is_file():
+                continue
+            try:
                 layout = json.loads((path / LAYOUT_FILE).read_text())
                 blobs.update(layout["blobs"])
                 venvs.add(layout["venv"])
+            except (OSError, ValueError, KeyError):
+                # Damaged by a task; whoever needs it lays it out anew.
+                continue
         for folder, kept in ((self.blobs, blobs), (self.venvs, venvs)):
             for path in list(folder.iterdir()):
                 if path.name not in kept:

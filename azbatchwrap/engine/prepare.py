@@ -222,9 +222,7 @@ def _compile(building: Path) -> None:
     """Byte-compile the engine and the task files once, instead of in every task. Modules of app/ stay as they are."""
     for path in sorted((building / "engine").rglob("*.py")) + sorted((building / "tasks").rglob("*.py")):
         try:
-            # Compiled under the name it will have, which tracebacks show.
-            shown = building.with_name(building.name[1 : -len(".building")]) / path.relative_to(building)
-            py_compile.compile(str(path), dfile=str(shown), doraise=True)
+            py_compile.compile(str(path), doraise=True)
         except py_compile.PyCompileError as error:
             say(f"{path.name} does not compile, tasks that run it will fail: {error.msg.strip()}")
 

@@ -78,13 +78,17 @@ class _Watch:
         for attempt in range(1, self._facts.retries + 2):
             reader, writer = os.pipe()
             sys.stdout.flush()
-            self._child = os.fork()
+            try:
+                self._child = os.fork()
+            except OSError as error:
+                return _fail_before_start(self._facts, error)
             if self._child == 0:
                 os.close(reader)
                 return _Attempt(self._facts, attempt, writer).run(self._deadline)
             os.close(writer)
             self._listen()
             status = os.waitpid(self._child, 0)[1]
+            self._child = 0
             code = self._judge(attempt, status, _read_report(reader))
             if not self._again(code, attempt):
                 return code
@@ -92,7 +96,8 @@ class _Watch:
 
     def _listen(self) -> None:
         """Catch what ends the task from outside, so that its record is still written."""
-        signals.signal(signals.SIGTERM, self._stop)
+        for number in (signals.SIGTERM, signals.SIGINT):
+            signals.signal(number, self._stop)
         if self._deadline is not None:
             signals.signal(signals.SIGALRM, self._expire)
             left = self._deadline - time.monotonic() + DUMP_TIME
@@ -100,7 +105,8 @@ class _Watch:
 
     def _stop(self, number: int, _frame: object) -> None:
         self._stopped_by = number
-        _kill(self._child, number)
+        if self._child:
+            _kill(self._child, number)
 
     def _expire(self, _number: int, _frame: object) -> None:
         from .processes import kill_descendants
@@ -158,6 +164,7 @@ class _Attempt:
         """Run the chain; returns the exit code, which the parent has been told by then."""
         for number in (signals.SIGTERM, signals.SIGALRM):
             signals.signal(number, signals.SIG_DFL)
+        signals.signal(signals.SIGINT, signals.default_int_handler)
         if deadline is not None:
             import faulthandler
 

@@ -79,5 +79,6 @@ def test_a_real_jar(tmp_path: Path) -> None:
     output = run("pi.jar", 30, folder=tmp_path)
 
     assert output.stdout.splitlines() == ["3.141592653589793238462643383279"]
+    assert run(["java", "-Xmx64m", "-jar", "pi.jar", "0"], folder=tmp_path).stdout == "3\n"
     with pytest.raises(JavaFailed, match="exit code 2"):
         run("pi.jar", "many", folder=tmp_path)
