@@ -105,7 +105,8 @@ class _Watch:
 
     def _stop(self, number: int, _frame: object) -> None:
         self._stopped_by = number
-        if self._child:
+        # A terminal sends an interrupt to the child itself; who terminates a task may mean this process alone.
+        if self._child and number == signals.SIGTERM:
             _kill(self._child, number)
 
     def _expire(self, _number: int, _frame: object) -> None:

@@ -267,6 +267,11 @@ def test_a_damaged_deployment_is_laid_out_anew(node: Node, damage: str) -> None:
     assert left_over(node) == []
 
 
+def test_a_damaged_list_of_another_deployment_does_no_harm(node: Node) -> None:
+    (node.prepare({"inputs/a": "x"}, job="job-1") / "layout.json").write_text("{")
+    assert (node.prepare({"inputs/b": "y"}, job="job-2") / "inputs" / "b").read_text() == "y"
+
+
 def test_a_task_file_that_does_not_compile_is_no_failure_of_the_node(node: Node) -> None:
     run = node.try_prepare({"tasks/1_task.py": "def broken("})
     assert run.code == 0

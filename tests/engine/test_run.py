@@ -324,6 +324,46 @@ def test_being_terminated_is_recorded_and_not_retried(node: Node) -> None:
     assert run.error["type"] == "KilledBySignal"
 
 
+def test_an_interrupt_is_recorded_and_not_retried(node: Node) -> None:
+    node.prepare({"tasks/1_task.py": "import time\ndef do_action(engine):\n    print('on')\n    time.sleep(600)"})
+    process, folder = node.start("1_task.py", retries=5)
+    wait_until(lambda: (folder / "stdout.log").stat().st_size > 0, "the start of the step")
+
+    os.killpg(process.pid, signal.SIGINT)
+    run = node.finished(process.wait(DEADLINE), folder)
+
+    assert run.code == 130
+    assert run.result["attempts"] == 1
+    assert run.error["type"] == "KeyboardInterrupt"
+
+
+def test_a_step_may_wind_down_when_it_is_terminated(node: Node) -> None:
+    node.prepare(
+        {
+            "tasks/1_task.py": """
+import signal, time
+def do_action(engine):
+    ended = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+    print("on")
+    while not ended:
+        time.sleep(0.01)
+    engine.data_to_upload("so far", "checkpoint.txt")
+    return "wound down"
+"""
+        }
+    )
+    process, folder = node.start("1_task.py")
+    wait_until(lambda: (folder / "stdout.log").stat().st_size > 0, "the start of the step")
+
+    os.kill(process.pid, signal.SIGTERM)
+    run = node.finished(process.wait(DEADLINE), folder)
+
+    assert run.code == 0
+    assert run.result["value"] == "wound down"
+    assert run.output("checkpoint.txt") == b"so far"
+
+
 def test_killed_with_its_watcher_the_file_still_says_what_ran(node: Node) -> None:
     node.prepare({"tasks/1_task.py": "import time\ndef do_action(engine):\n    print('on')\n    time.sleep(600)"})
     process, folder = node.start("1_task.py")
