@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from azbatchwrap.cli.opening import json_option, yes_option
+
 if TYPE_CHECKING:
     from azbatchwrap.local.stack import PartName, Stack, Status
     from azbatchwrap.progress import Progress
@@ -32,9 +34,6 @@ def _data_dir(command: _Command) -> _Command:
         type=click.Path(file_okay=False, path_type=Path),
         help="The instance's folder (default: AZBATCHWRAP_HOME, else your data folder).",
     )(command)
-
-
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
 
 @click.group()
@@ -64,7 +63,7 @@ def local() -> None:
 )
 @click.option("--max-processes", type=click.IntRange(1), help="Tasks that run at once (default: the CPU count).")
 @click.option("--foreground", is_flag=True, help="Stay, show the logs, and end everything on Ctrl-C.")
-@_as_json
+@json_option
 def up(data_dir: Path | None, storage: str | None, foreground: bool, as_json: bool, **numbers: int | None) -> None:
     """Start what is not running, and return when everything answers.
 
@@ -108,7 +107,7 @@ def down(data_dir: Path | None) -> None:
 
 @local.command()
 @_data_dir
-@_as_json
+@json_option
 @click.pass_context
 def status(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
     """Show what runs, and where. Exit code 0: everything answers, 1: not everything.
@@ -154,7 +153,7 @@ def env(data_dir: Path | None, form: str) -> None:
 
 @local.command()
 @_data_dir
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 def reset(data_dir: Path | None, yes: bool) -> None:
     """Empty the account: every pool, job, blob and queue of this instance. It keeps running, with its keys and ports.
 

@@ -48,15 +48,13 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings in force. Warnings are printed; so is, in one line, that nothing is configured."""
+    """The settings in force. What is worth knowing about them is printed, such as that nothing is configured."""
     from azbatchwrap import config
 
     given: Mapping[str, object] = {name: value for name, value in overrides.items() if value is not None}
-    settings = config.load(overrides=given)
+    settings = config.load(overrides=given, tell=note)
     for warning in settings.warnings:
-        note(f"warning: {warning}")
-    if settings.is_local and settings.sources.get("batch_account", "").startswith("instance on this machine"):
-        note(f"no Azure account is configured: using Azure Batch on this machine ({settings.batch.url})")
+        note(warning)
     return settings
 
 
