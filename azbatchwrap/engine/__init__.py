@@ -1,8 +1,7 @@
 """What runs on a node: ``prepare`` and ``release`` serve a job, ``run`` serves one task.
 
 Standard library and relative imports only, Python 3.8 or later. `run` comes before every task, so the modules
-it needs (`facts`, `chain`, `record`, `api`) import nothing that the interpreter has not loaded at its own start;
-everything else is imported where it is used.
+it needs (`facts`, `chain`, `record`, `api`) import next to nothing at their top; the rest is imported where it is used.
 """
 
 from __future__ import annotations

@@ -240,14 +240,14 @@ def do_action(engine, value):
 """,
         }
     )
-    run = node.run("1_task.py", timeout=1.5)
+    run = node.run("1_task.py", timeout=3)
 
     assert run.code == 124
     assert run.result["state"] == "failed"
     assert [step["state"] for step in run.result["steps"]] == ["succeeded", "failed"]
     assert run.result["steps"][0]["value"] == 1
     assert run.error["type"] == "TimeoutError"
-    assert "1.5 s" in run.error["message"]
+    assert "limit of 3 s" in run.error["message"]
     assert "2_task.py" in run.error["traceback"]
     assert run.result["steps"][1]["seconds"] > 1
     assert run.result["outputs"] == ["before.txt"]
@@ -308,7 +308,8 @@ def test_retries_only_for_the_exit_codes_asked_for(node: Node, code: int, attemp
 def test_the_time_covers_all_attempts(node: Node) -> None:
     run = node.run_code("def do_action(engine):\n    time.sleep(0.3)\n    raise ValueError", retries=1000, timeout=1.5)
     assert run.result["state"] == "failed"
-    assert 1 < run.result["attempts"] < 10
+    # 1,000 attempts would take five minutes.
+    assert run.result["attempts"] < 10
 
 
 def test_being_terminated_is_recorded_and_not_retried(node: Node) -> None:
