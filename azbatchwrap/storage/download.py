@@ -13,13 +13,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from azbatchwrap import names
-from azbatchwrap.errors import ConfigurationError, Conflict, NotFound, ServiceError, Unreachable
+from azbatchwrap.errors import ConfigurationError, Conflict, NotFound, ServiceError, Throttled, Unreachable
 from azbatchwrap.progress import Progress
 from azbatchwrap.storage.inventory import list_blobs
 from azbatchwrap.storage.records import BlobEntry
@@ -80,36 +80,42 @@ class Downloader:
         """
         entries = [entry for prefix in prefixes for entry in list_blobs(self._wire, container, prefix)]
         targets = placed(entries, root)
-        for target in targets:
-            if target.mapped:
-                text = f"{target.entry.name!r} cannot be a file's name here: saved as {target.place}"
-                log.warning("%s", text)
-                self._progress.message(text)
         with _writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
-            self._fetch_all(container, targets, directory.resolve())
-        return [directory / target.place for target in targets]
+            there = self._fetch_all(container, targets, directory.resolve())
+        return [directory / target.place for target in targets if str(target.place) in there]
 
-    def _fetch_all(self, container: str, targets: list[Target], directory: Path) -> None:
+    def _fetch_all(self, container: str, targets: list[Target], directory: Path) -> Collection[str]:
         index = _read_index(directory / INDEX_FILE)
         key = f"download-{container}"
         self._progress.start(key, f"downloading {len(targets)} results", sum(t.entry.size for t in targets), "B")
         files = _Files(self._wire, container, directory)
+        there: dict[str, _Kept] = {}
         pool = ThreadPoolExecutor(self._wire.connections, thread_name_prefix="download")
         try:
-            futures = {
-                pool.submit(files.bring, target, index.get(str(target.place))): str(target.place) for target in targets
-            }
+            futures = {pool.submit(files.bring, target, index.get(str(target.place))): target for target in targets}
             pending = set(futures)
             while pending:
                 done, pending = wait(pending, timeout=_REPORT_INTERVAL, return_when=FIRST_EXCEPTION)
                 self._progress.update(key, files.bytes_done)
-                index.update((futures[future], future.result()) for future in done)
+                for future in done:
+                    target, kept = futures[future], future.result()
+                    if kept is not None:
+                        there[str(target.place)] = kept
+                    if target.mapped:
+                        self._report(target, there)
         finally:
             files.stop.set()
             pool.shutdown(cancel_futures=True)
-            _write_index(directory / INDEX_FILE, index)
+            _write_index(directory / INDEX_FILE, index | there)
             self._progress.finish(key)
+        return there
+
+    def _report(self, target: Target, there: Collection[str]) -> None:
+        outcome = f"saved as {target.place}" if str(target.place) in there else "left out"
+        text = f"{target.entry.name!r} cannot be a file's name here: {outcome}"
+        log.warning("%s", text)
+        self._progress.message(text)
 
 
 class _Files:
@@ -123,7 +129,18 @@ class _Files:
         self.stop = threading.Event()
         self.bytes_done = 0
 
-    def bring(self, target: Target, kept: _Kept | None) -> _Kept:
+    def bring(self, target: Target, kept: _Kept | None) -> _Kept | None:
+        """``None`` for a blob with an unusable name that the service does not give out under that name either."""
+        try:
+            return self._bring(target, kept)
+        except ServiceError as error:
+            # One blob called `a/../b` must not keep all others back: no address reaches it.
+            if not target.mapped or isinstance(error, Unreachable | Throttled):
+                raise
+            log.debug("%r was left out: %s", target.entry.name, error)
+            return None
+
+    def _bring(self, target: Target, kept: _Kept | None) -> _Kept:
         path = self._directory / target.place
         # A link inside the folder must not lead a result elsewhere.
         if not path.parent.resolve().is_relative_to(self._directory):
@@ -214,7 +231,8 @@ def placed(entries: Iterable[BlobEntry], root: str) -> list[Target]:
     folders = {parent for place in by_place for parent in place.parents}
     targets = [Target(entry, place) for place, entry in by_place.items() if place not in folders]
     unusable += [entry for place, entry in by_place.items() if place in folders]
-    targets += [Target(entry, _mapped(entry.name, root), mapped=True) for entry in unusable]
+    files = {target.place for target in targets}
+    targets += [Target(entry, _mapped(entry.name, root, files), mapped=True) for entry in unusable]
     return sorted(targets, key=lambda target: target.place)
 
 
@@ -229,10 +247,10 @@ def _usable(name: str) -> PurePosixPath | None:
     return path
 
 
-def _mapped(name: str, root: str) -> PurePosixPath:
+def _mapped(name: str, root: str, files: Collection[PurePosixPath]) -> PurePosixPath:
     task = _usable(name.removeprefix(root).partition("/")[0])
     unsafe = f"unsafe-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    return task / unsafe if task is not None else PurePosixPath(unsafe)
+    return PurePosixPath(unsafe) if task is None or task in files else task / unsafe
 
 
 def _is_same(path: Path, entry: BlobEntry, kept: _Kept | None) -> bool:

@@ -37,9 +37,9 @@ PATIENCE = Backoff(attempts=7, base=0.5, cap=20.0)
 class BlobWire:
     """Sends and reads blobs of one account. Safe to share between threads. ``patience`` rules its retries."""
 
-    def __init__(self, account: Account, *, patience: Backoff = PATIENCE) -> None:
+    def __init__(self, account: Account, *, patience: Backoff | None = None) -> None:
         self._account = account
-        self._patience = patience
+        self._patience = patience or PATIENCE
         self.connections = CONNECTIONS
         self._pool = _connection_pool(account, self.connections)
 
