@@ -435,11 +435,24 @@ class TestLogs:
         assert processes.tail(tmp_path / "none.log", 5) == ""
 
 
-def test_the_library_starts_an_instance_when_nothing_is_configured(weird_folder: Path, tmp_path: Path) -> None:
+def test_programs_that_start_together_with_nothing_configured_share_one_instance(
+    weird_folder: Path, tmp_path: Path
+) -> None:
+    environment = clean_environment(weird_folder) | {"AZBATCHWRAP_AUTOSTART": "1"}
+    told: list[str] = []
+    found: list[config.Settings] = []
+
+    def load() -> None:
+        found.append(config.load(tmp_path, environment=environment, tell=told.append))
+
     with ended_stack(weird_folder):
-        environment = clean_environment(weird_folder) | {"AZBATCHWRAP_AUTOSTART": "1"}
-        settings = config.load(tmp_path, environment=environment)
-        assert settings.is_local
-        assert Stack(weird_folder).status().is_up
-        said = run_cli("local", "status", folder=tmp_path, environment=environment)
-        assert said.returncode == 0
+        programs = [threading.Thread(target=load) for _ in range(2)]
+        for program in programs:
+            program.start()
+        for program in programs:
+            program.join(timeout=60)
+        assert len(found) == 2
+        assert found[0] == found[1]
+        assert found[0].is_local
+        assert told[0] == f"starting Azure Batch on this machine in {weird_folder} …"
+        assert run_cli("local", "status", folder=tmp_path, environment=environment).returncode == 0
