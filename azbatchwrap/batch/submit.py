@@ -23,8 +23,12 @@ _log = logging.getLogger(__name__)
 #: What Azure Batch takes in one request: tasks, and bytes with some room for the request's own frame.
 MOST_TASKS = 100
 MOST_BYTES = 1024 * 1024 - 16 * 1024
-#: Requests in flight. Latency is what they hide: 32 x 100 tasks fill a connection of 50 ms beyond what one CPU encodes.
+#: Requests in flight at most. Latency is what they hide: 32 x 100 tasks in 50 ms are more than one CPU encodes.
 CONCURRENCY = 32
+#: Requests in flight at first and at least: one that is answered while the next is encoded.
+FIRST_IN_FLIGHT, FEWEST_IN_FLIGHT = 4, 2
+#: How many of them may be queueing, on either side, before more (or fewer) are sent.
+LEAST_QUEUED, MOST_QUEUED = 1.0, 3.0
 #: Refused tasks that are named in the error; and after how many the rest is not sent any more.
 MOST_NAMED = 10
 MOST_REFUSED = 1000
@@ -55,6 +59,36 @@ class _Tally:
         return self.failed is not None or len(self.refused) >= MOST_REFUSED
 
 
+class Window:
+    """How many requests to have in flight: as many as the way is long, and hardly more.
+
+    After TCP Vegas (Brakmo, O'Malley, Peterson, 1994): a request that takes longer than the fastest one did has waited
+    in a queue, and sending more would only lengthen it. Near a server of one thread that leaves 2 or 3, far away 32.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = float(most)
+        self._fewest = float(min(FEWEST_IN_FLIGHT, most))
+        self._size = float(min(FIRST_IN_FLIGHT, most))
+        self._fastest = float("inf")
+        self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        return int(self._size)
+
+    def note(self, seconds: float) -> None:
+        """A request of full size took this long."""
+        with self._lock:
+            self._fastest = min(self._fastest, seconds)
+            queued = self._size * (1.0 - self._fastest / seconds) if seconds > 0 else 0.0
+            if queued < LEAST_QUEUED:
+                # One more per request doubles the window each round trip, until the queue is felt.
+                self._size = min(self._most, self._size + 1.0)
+            elif queued > MOST_QUEUED:
+                self._size = max(self._fewest, self._size - 1.0 / self._size)
+
+
 class Submission:
     """Adds tasks to one job.
 
@@ -76,6 +110,7 @@ class Submission:
         self._job = job_id
         self._path = at("jobs", job_id, "addtaskcollection")
         self._concurrency = concurrency
+        self._window = Window(concurrency)
         self._backoff = backoff or Backoff()
         self._progress = progress or NullProgress()
         self._sleep = sleep
@@ -89,7 +124,7 @@ class Submission:
         in_flight: set[Future[None]] = set()
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="azbatchwrap-submit") as workers:
             for chunk in chunks(tasks):
-                if len(in_flight) >= self._concurrency:
+                while len(in_flight) >= self._window.size:
                     in_flight = wait(in_flight, return_when=FIRST_COMPLETED).not_done
                     self._progress.update("submit", tally.accepted)
                 if tally.hopeless:
@@ -114,6 +149,7 @@ class Submission:
         attempt, resent = 0, False
         while chunk:
             attempt += 1
+            began = time.perf_counter()
             try:
                 answer = self._service.request("POST", self._path, _body(chunk))
             except ServiceError as error:
@@ -121,6 +157,8 @@ class Submission:
                     raise
                 self._split(chunk, error, tally)
                 return
+            if len(chunk) == MOST_TASKS:
+                self._window.note(time.perf_counter() - began)
             again = self._read(chunk, answer.body, resent or answer.uncertain, tally)
             if again and self._backoff.exhausted(attempt):
                 for task in again:
