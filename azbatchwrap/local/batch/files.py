@@ -14,7 +14,7 @@ from azbatchwrap.local.batch import odata, tasks, wire
 from azbatchwrap.local.batch.errors import BatchError, bad_header, bad_query
 from azbatchwrap.local.batch.exchange import Request, Response
 from azbatchwrap.local.batch.lists import page_answer, page_size, parse_filter, read_token
-from azbatchwrap.local.batch.model import READY
+from azbatchwrap.local.batch.model import COMPLETED, READY
 from azbatchwrap.local.batch.node import files
 from azbatchwrap.local.batch.service import Service
 
@@ -36,7 +36,10 @@ def _task_folder(service: Service, request: Request) -> tuple[Path, Path]:
     node = pool.nodes.get(node_id) if pool is not None else None
     if node is None:
         raise BatchError("TaskFilesUnavailable", [("Reason", "The node the task ran on is gone.")])
-    return node.place.root, job.folder(node) / row[tasks.ID]
+    folder = job.folder(node) / row[tasks.ID]
+    if row[tasks.STATE] == COMPLETED and not folder.exists():
+        raise BatchError("TaskFilesCleanedup")
+    return node.place.root, folder
 
 
 def _node_folder(service: Service, request: Request) -> tuple[Path, Path]:
@@ -108,11 +111,13 @@ def _content(request: Request, root: Path, folder: Path) -> Response:
         raise BatchError("FileNotFound", [("Reason", "The name is that of a folder.")]) from None
     except files.FileMissing:
         raise BatchError("FileNotFound") from None
-    partial = (start, end) != (0, entry.size)
-    lengths = ((b"content-length", b"%d" % (end - start)),)
-    if partial:
+    lengths: tuple[tuple[bytes, bytes], ...] = ((b"content-length", b"%d" % (end - start)),)
+    status = 200
+    if (start, end) != (0, entry.size):
         lengths += ((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, entry.size)),)
-    return Response(206 if partial else 200, b"", headers + lengths, _stream(pieces))
+        # The service's own clients take nothing but 200 for their ocp-range.
+        status = 200 if "ocp-range" in request.headers else 206
+    return Response(status, b"", headers + lengths, _stream(pieces))
 
 
 def _range(request: Request, size: int) -> tuple[int, int]:

@@ -111,7 +111,7 @@ def answer(
     kept: list[bytes] = []
     token: Any = None
     for place, thing in ordered:
-        if after is not None and _plain(place) <= after:
+        if after is not None and not _is_after(place, after):
             continue
         shown = view(thing)
         if wanted is not None and not wanted.matches(shown):
@@ -121,6 +121,13 @@ def answer(
         kept.append(orjson.dumps(selected(request, shown)))
         token = _plain(place)
     return page_answer(request, kind, kept)
+
+
+def _is_after(place: Any, after: Any) -> bool:
+    try:
+        return bool(_plain(place) > after)
+    except TypeError:
+        raise bad_query("$skiptoken", str(after), "The token belongs to another list.") from None
 
 
 def _plain(place: Any) -> Any:

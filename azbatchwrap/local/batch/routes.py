@@ -146,7 +146,7 @@ def find(verb: str, raw_path: str) -> tuple[Handler, tuple[str, ...]]:
     found: list[str] = []
     parts = raw_path.split("/")[1:]
     for index, part in enumerate(parts):
-        if step.rest and part:
+        if step.rest and (part or index < len(parts) - 1):
             found.append("/".join(parts[index:]))
             return _by_verb(step.rest, verb), tuple(found)
         following = step.words.get(part) or step.words.get(part.lower())

@@ -17,6 +17,7 @@ from azbatchwrap.local.batch.errors import BatchError
 from azbatchwrap.local.batch.model import Job, Node, Pool, Run, Schedule
 from azbatchwrap.local.batch.node import ProcessHost, Transfers, make_node_python, network_settings
 from azbatchwrap.local.batch.recovery import load, resume
+from azbatchwrap.local.batch.retention import sweep_for_ever
 from azbatchwrap.local.batch.scheduler import Scheduler
 from azbatchwrap.local.batch.store import Store
 from azbatchwrap.local.batch.task_table import TaskTable
@@ -73,6 +74,7 @@ class Service:
         await self.host.start()
         await self.transfers.start()
         resume(self)
+        self.spawn(sweep_for_ever(self), "retention")
         await self.store.committed()
 
     async def stop(self) -> None:

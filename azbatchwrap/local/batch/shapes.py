@@ -210,9 +210,9 @@ class Shape:
             self._refuse_unknown(value)
         for name in self.required:
             if value.get(name) is None:
-                refusal = Refused(None, "The property is required.", "MissingRequiredProperty")
-                refusal.path.append(name)
-                raise refusal
+                missing = Refused(None, "The property is required.", "MissingRequiredProperty")
+                missing.path.append(name)
+                raise missing
         if self.rule is not None:
             self.rule(kept)
         return kept
@@ -221,9 +221,9 @@ class Shape:
         known = {name for name, _ in self.fields}
         for name in value:
             if name not in known and not name.startswith(("odata.", "@odata")):
-                refusal = Refused(None, f"The property '{name}' does not exist on this type.", "InvalidRequestBody")
-                refusal.path.append(name)
-                raise refusal
+                unknown = Refused(None, f"The property '{name}' does not exist on this type.", "InvalidRequestBody")
+                unknown.path.append(name)
+                raise unknown
 
     def read(self, value: Any) -> dict[str, Any]:
         """The checked body; raises BatchError."""
@@ -238,9 +238,9 @@ def _one_source(kept: dict[str, Any]) -> None:
     if len(sources) != 1:
         raise Refused(sources, "Exactly one of autoStorageContainerName, storageContainerUrl and httpUrl is needed.")
     if "httpUrl" in kept and not kept.get("filePath"):
-        refusal = Refused(None, "The property is required with httpUrl.", "MissingRequiredProperty")
-        refusal.path.append("filePath")
-        raise refusal
+        missing = Refused(None, "The property is required with httpUrl.", "MissingRequiredProperty")
+        missing.path.append("filePath")
+        raise missing
 
 
 def _one_identity(kept: dict[str, Any]) -> None:
@@ -386,7 +386,22 @@ TASK = Shape(
     defaults={"userIdentity": AUTO_USER, "requiredSlots": 1},
 )
 TASK_COLLECTION = Shape({"value": anything}, required=("value",))
-TASK_UPDATE = Shape({"constraints": CONSTRAINTS})
+_SHOWN_ONLY: dict[str, Check] = dict.fromkeys(
+    (
+        *("id", "displayName", "url", "eTag", "lastModified", "creationTime", "state", "stateTransitionTime"),
+        *("previousState", "previousStateTransitionTime", "executionInfo", "stats"),
+    ),
+    anything,
+)
+#: PUT may carry the whole thing as GET showed it; what cannot change is read and left alone.
+TASK_UPDATE = Shape(
+    {
+        **_SHOWN_ONLY,
+        **{name: anything for name, _ in TASK.fields},
+        "nodeInfo": anything,
+        "constraints": CONSTRAINTS,
+    }
+)
 
 JOB_CONSTRAINTS = Shape(
     {"maxWallClockTime": duration(), "maxTaskRetryCount": RETRIES},
@@ -813,13 +828,10 @@ _JOB_CHANGES = (
     "networkConfiguration",
 )
 JOB_UPDATE = Shape({name: _JOB_FIELDS[name] for name in _JOB_CHANGES})
-#: PUT carries the whole job as GET showed it; what cannot change is read and left alone.
 JOB_REPLACE = Shape(
     {
-        **{name: anything for name in ("id", "url", "eTag", "lastModified", "creationTime", "state", "stats")},
-        **{name: anything for name in ("stateTransitionTime", "previousState", "previousStateTransitionTime")},
+        **_SHOWN_ONLY,
         **{name: anything for name in _JOB_FIELDS if name not in _JOB_CHANGES},
-        "executionInfo": anything,
         **{name: _JOB_FIELDS[name] for name in _JOB_CHANGES},
     },
     required=("poolInfo",),
@@ -847,14 +859,7 @@ SCHEDULE = Shape(
 )
 SCHEDULE_UPDATE = Shape({"schedule": SCHEDULE_TIMES, "jobSpecification": JOB_SPECIFICATION, "metadata": METADATA})
 SCHEDULE_REPLACE = Shape(
-    {
-        **{name: anything for name in ("id", "displayName", "url", "eTag", "lastModified", "creationTime", "stats")},
-        **{name: anything for name in ("state", "stateTransitionTime", "previousState")},
-        **{name: anything for name in ("previousStateTransitionTime", "executionInfo")},
-        "schedule": SCHEDULE_TIMES,
-        "jobSpecification": JOB_SPECIFICATION,
-        "metadata": METADATA,
-    },
+    {**_SHOWN_ONLY, "schedule": SCHEDULE_TIMES, "jobSpecification": JOB_SPECIFICATION, "metadata": METADATA},
     required=("jobSpecification",),
 )
 

@@ -102,7 +102,8 @@ def parse_http_date(text: str) -> int:
 def parse_duration(text: str) -> int:
     """ISO 8601 duration in ticks; years have 365 days and months 30, as in the service. Raises ValueError."""
     match = _DURATION.match(text.strip())
-    if match is None or not any(match.groups()):
+    # azure-batch 15 writes a zero duration as "P".
+    if match is None or (not any(match.groups()) and text.strip() != "P"):
         raise ValueError(f"{text!r} is not an ISO 8601 duration")
     years, months, weeks, days, hours, minutes, seconds = (int(part or 0) for part in match.groups()[:7])
     total_days = years * 365 + months * 30 + weeks * 7 + days
