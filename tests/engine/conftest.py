@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -91,8 +93,9 @@ def corrupt(request: BaseHTTPRequestHandler, content: bytes) -> None:
     send(request, bytes(len(content)))
 
 
-@pytest.fixture
-def blob_server() -> Iterator[BlobServer]:
+@contextmanager
+def serving() -> Iterator[BlobServer]:
+    """A blob server that runs."""
     blobs = BlobServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -106,9 +109,17 @@ def blob_server() -> Iterator[BlobServer]:
         blobs.port = server.server_port
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
+        try:
+            yield blobs
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def blob_server() -> Iterator[BlobServer]:
+    with serving() as blobs:
         yield blobs
-        server.shutdown()
-        thread.join()
 
 
 @dataclass(frozen=True)
@@ -133,10 +144,13 @@ class Run:
 class Node:
     """A node's folders and the commands that Azure Batch would start in them."""
 
-    def __init__(self, root: Path, blobs: BlobServer, python: str = sys.executable) -> None:
+    def __init__(
+        self, root: Path, blobs: BlobServer, python: str = sys.executable, template: Path | None = None
+    ) -> None:
         self.shared = root / "shared folder"
         self.root = root
         self.blobs = blobs
+        self.template = template
         self.bin = root / "bin"
         self.deployment = ""
         self._count = 0
@@ -199,6 +213,22 @@ class Node:
         assert run.code == 0, run.stderr
         return self.shared / "azbatchwrap" / self.deployment
 
+    def lay_out(self, files: Mapping[str, bytes | str]) -> Path:
+        """What ``prepare`` would leave, made from the folder that it left elsewhere: takes a fraction of the time."""
+        if self.template is None:
+            return self.prepare(files)
+        self.deployment = self.template.name
+        folder = self.shared / "azbatchwrap" / self.deployment
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.template, folder, copy_function=os.link)
+        for path, text in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(text if isinstance(text, bytes) else text.encode())
+        inputs = [path[len("inputs/") :] for path in files if path.startswith("inputs/")]
+        (folder / "layout.json").unlink()
+        (folder / "layout.json").write_text(json.dumps({"version": 1, "inputs": inputs, "blobs": [], "venv": None}))
+        return folder
+
     def release(self, job: str = "job-1", deployment: str = "") -> int:
         deployment = deployment or self.deployment
         return subprocess.run(
@@ -252,12 +282,19 @@ class Node:
 
     def run_code(self, code: str, *args: Any, **more: Any) -> Run:
         """Run one task file with this source, with an ``import`` of what tests often need."""
-        self.prepare({"tasks/1_task.py": "import os, sys, time\n" + code})
+        self.lay_out({"tasks/1_task.py": "import os, sys, time\n" + code})
         return self.run("1_task.py", *args, **more)
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty deployment, laid out by a real preparation."""
+    with serving() as blobs:
+        return Node(tmp_path_factory.mktemp("template") / "node", blobs).prepare({})
+
+
 @pytest.fixture
-def node(tmp_path: Path, blob_server: BlobServer) -> Node:
+def node(tmp_path: Path, blob_server: BlobServer, template: Path) -> Node:
     """A node whose paths have blanks in them."""
     assert "AZBATCHWRAP_TASK" not in os.environ
-    return Node(tmp_path / "node 1", blob_server)
+    return Node(tmp_path / "node 1", blob_server, template=template)

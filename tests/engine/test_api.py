@@ -195,7 +195,7 @@ def test_json_configuration_is_found_wherever_it_was_deployed(engine: Engine, tm
 
 
 def test_log_lines_carry_the_step_and_reach_stderr_once(node: Node) -> None:
-    node.prepare(
+    node.lay_out(
         {
             "tasks/1_task.py": "import logging\nlogging.basicConfig(level=0)\ndef do_action(engine):\n"
             "    engine.log.info('reading %s', 'a.txt')\n    with engine.step('parse'):\n        engine.log.warning('odd')",
@@ -210,7 +210,8 @@ def test_log_lines_carry_the_step_and_reach_stderr_once(node: Node) -> None:
 
 
 def test_no_account_key_or_signature_reaches_a_task(node: Node) -> None:
-    run = node.run_code("def do_action(engine): return dict(os.environ)")
+    node.prepare({"tasks/1_task.py": "import os\ndef do_action(engine): return dict(os.environ)"})
+    run = node.run("1_task.py")
     assert not any("sig=" in value for value in run.result["value"].values())
     for path in (node.shared).rglob("*"):
         assert not path.is_file() or b"not-a-secret" not in path.read_bytes()

@@ -22,7 +22,7 @@ def do_action(engine, *args):
 
 
 def test_numbered_files_run_in_numeric_order_and_pass_values_on(node: Node) -> None:
-    node.prepare({f"tasks/{name}": ECHO for name in ("2_task.py", "10_task.py", "1_task.py", "report.py")})
+    node.lay_out({f"tasks/{name}": ECHO for name in ("2_task.py", "10_task.py", "1_task.py", "report.py")})
 
     run = node.run("1_task.py", "input.txt", "2")
 
@@ -37,22 +37,22 @@ def test_numbered_files_run_in_numeric_order_and_pass_values_on(node: Node) -> N
 
 
 def test_the_chain_starts_at_the_named_file(node: Node) -> None:
-    node.prepare({f"tasks/{name}": ECHO for name in ("1_a.py", "2_b.py", "3_c.py")})
+    node.lay_out({f"tasks/{name}": ECHO for name in ("1_a.py", "2_b.py", "3_c.py")})
     assert node.run("2_b.py").result["value"] == ["2_b.py", "3_c.py"]
 
 
 def test_a_file_without_a_number_runs_alone(node: Node) -> None:
-    node.prepare({f"tasks/{name}": ECHO for name in ("1_a.py", "report.py")})
+    node.lay_out({f"tasks/{name}": ECHO for name in ("1_a.py", "report.py")})
     assert node.run("report.py").result["value"] == ["report.py"]
 
 
 def test_chain_false_runs_only_the_named_file(node: Node) -> None:
-    node.prepare({f"tasks/{name}": ECHO for name in ("1_a.py", "2_b.py")})
+    node.lay_out({f"tasks/{name}": ECHO for name in ("1_a.py", "2_b.py")})
     assert node.run("1_a.py", chain=False).result["value"] == ["1_a.py"]
 
 
 def test_an_unknown_file_fails_and_names_those_there_are(node: Node) -> None:
-    node.prepare({"tasks/1_a.py": ECHO})
+    node.lay_out({"tasks/1_a.py": ECHO})
     run = node.run("2_b.py")
     assert run.code == 1
     assert run.error["type"] == "FileNotFoundError"
@@ -148,12 +148,12 @@ def test_arguments_of_a_later_step(do_action: Any, value: Any, expected: tuple[A
 
 def test_arguments_keep_every_character(node: Node) -> None:
     words = ["a b", "'q'", '"', "$HOME `id`", "line\nline", "ümläut 日本 🎈", "\\", "", {"k": [1, None]}, 1.5]
-    node.prepare({"tasks/1_task.py": "def do_action(engine, *args):\n    return args"})
+    node.lay_out({"tasks/1_task.py": "def do_action(engine, *args):\n    return args"})
     assert node.run("1_task.py", *words).result["value"] == words
 
 
 def test_long_arguments_come_from_a_file(node: Node) -> None:
-    node.prepare({"tasks/1_task.py": "def do_action(engine, words):\n    return len(words)"})
+    node.lay_out({"tasks/1_task.py": "def do_action(engine, words):\n    return len(words)"})
     folder = node.new_folder()
     (folder / "args.json").write_text("[" + ",".join(['"word"'] * 50_000) + "]\n")
     run = node.run("1_task.py", folder=folder, settings={"AZBATCHWRAP_ARGS": "@args.json"})
@@ -161,7 +161,7 @@ def test_long_arguments_come_from_a_file(node: Node) -> None:
 
 
 def test_task_files_import_their_neighbours_and_the_application_but_shadow_no_library(node: Node) -> None:
-    node.prepare(
+    node.lay_out(
         {
             "tasks/1_task.py": "import neighbour, package.part, json\ndef do_action(engine): "
             "return [neighbour.X, package.part.Y, json.dumps(1), __name__]",

@@ -66,7 +66,7 @@ def test_the_record_of_a_success_has_exactly_the_promised_shape(node: Node) -> N
 
 
 def test_an_exception_is_recorded_with_the_users_traceback_and_outputs_stay(node: Node) -> None:
-    node.prepare(
+    node.lay_out(
         {
             "tasks/1_task.py": "def do_action(engine):\n    engine.data_to_upload('kept', 'kept.txt')\n    return 41",
             "tasks/2_task.py": "def helper(x):\n    return 1 // (x - 41)\ndef do_action(engine, x):\n    return helper(x)",
@@ -127,7 +127,7 @@ def test_a_step_that_fails(node: Node, code: str, kind: str, message: str, exit_
 
 @pytest.mark.parametrize("code", ["sys.exit()", "sys.exit(0)", "exit()"])
 def test_leaving_with_success_ends_the_step_and_the_chain_goes_on(node: Node, code: str) -> None:
-    node.prepare(
+    node.lay_out(
         {
             "tasks/1_task.py": f"import sys\ndef do_action(engine): {code}",
             "tasks/2_task.py": "def do_action(engine, value): return [value, 'ran']",
@@ -205,7 +205,7 @@ def test_printing_200_megabytes(node: Node) -> None:
 
 
 def test_output_shows_while_the_step_still_runs(node: Node) -> None:
-    node.prepare(
+    node.lay_out(
         {
             "tasks/1_task.py": "import os, time\ndef do_action(engine):\n    print('héllo \\udcff')\n"
             "    while not os.path.exists('go'): time.sleep(0.01)"
@@ -224,7 +224,7 @@ def test_output_shows_while_the_step_still_runs(node: Node) -> None:
 
 
 def test_a_step_that_runs_past_its_time_is_ended_with_all_it_started(node: Node) -> None:
-    node.prepare(
+    node.lay_out(
         {
             "tasks/1_task.py": "def do_action(engine): return 1",
             "tasks/2_task.py": """
@@ -313,7 +313,7 @@ def test_the_time_covers_all_attempts(node: Node) -> None:
 
 
 def test_being_terminated_is_recorded_and_not_retried(node: Node) -> None:
-    node.prepare({"tasks/1_task.py": "import time\ndef do_action(engine):\n    print('on')\n    time.sleep(600)"})
+    node.lay_out({"tasks/1_task.py": "import time\ndef do_action(engine):\n    print('on')\n    time.sleep(600)"})
     process, folder = node.start("1_task.py", retries=5)
     wait_until(lambda: (folder / "stdout.log").stat().st_size > 0, "the start of the step")
 
@@ -326,7 +326,7 @@ def test_being_terminated_is_recorded_and_not_retried(node: Node) -> None:
 
 
 def test_an_interrupt_is_recorded_and_not_retried(node: Node) -> None:
-    node.prepare({"tasks/1_task.py": "import time\ndef do_action(engine):\n    print('on')\n    time.sleep(600)"})
+    node.lay_out({"tasks/1_task.py": "import time\ndef do_action(engine):\n    print('on')\n    time.sleep(600)"})
     process, folder = node.start("1_task.py", retries=5)
     wait_until(lambda: (folder / "stdout.log").stat().st_size > 0, "the start of the step")
 
@@ -339,7 +339,7 @@ def test_an_interrupt_is_recorded_and_not_retried(node: Node) -> None:
 
 
 def test_a_step_may_wind_down_when_it_is_terminated(node: Node) -> None:
-    node.prepare(
+    node.lay_out(
         {
             "tasks/1_task.py": """
 import signal, time
@@ -366,7 +366,7 @@ def do_action(engine):
 
 
 def test_killed_with_its_watcher_the_file_still_says_what_ran(node: Node) -> None:
-    node.prepare({"tasks/1_task.py": "import time\ndef do_action(engine):\n    print('on')\n    time.sleep(600)"})
+    node.lay_out({"tasks/1_task.py": "import time\ndef do_action(engine):\n    print('on')\n    time.sleep(600)"})
     process, folder = node.start("1_task.py")
     wait_until(lambda: (folder / "stdout.log").stat().st_size > 0, "the start of the step")
 
@@ -425,7 +425,7 @@ def test_an_output_that_would_hide_the_record_fails_the_task_and_is_kept(node: N
 
 def test_inputs_appear_under_their_names(node: Node) -> None:
     names = ["input.txt", "data/a b.csv", "data/deep/ümläut \n'x'.txt"]
-    node.prepare(
+    node.lay_out(
         {f"inputs/{name}": name for name in names}
         | {"tasks/1_task.py": "def do_action(engine, *names): return [open(name, newline='').read() for name in names]"}
     )
@@ -433,7 +433,7 @@ def test_inputs_appear_under_their_names(node: Node) -> None:
 
 
 def test_only_the_inputs_asked_for_appear(node: Node) -> None:
-    node.prepare(
+    node.lay_out(
         {f"inputs/{name}": name for name in ("a.txt", "b.txt", "data/c.txt")}
         | {"tasks/1_task.py": "import os\ndef do_action(engine): return sorted(os.listdir('.'))"}
     )
@@ -448,7 +448,7 @@ def test_only_the_inputs_asked_for_appear(node: Node) -> None:
 
 
 def test_the_tasks_own_resource_file_wins_over_an_input(node: Node) -> None:
-    node.prepare({"inputs/a.txt": "input", "tasks/1_task.py": "def do_action(engine): return open('a.txt').read()"})
+    node.lay_out({"inputs/a.txt": "input", "tasks/1_task.py": "def do_action(engine): return open('a.txt').read()"})
     folder = node.new_folder()
     (folder / "a.txt").write_text("resource")
     assert node.run("1_task.py", folder=folder).result["value"] == "resource"
@@ -465,7 +465,7 @@ def test_the_tasks_own_resource_file_wins_over_an_input(node: Node) -> None:
     ],
 )
 def test_unreadable_orders_are_a_recorded_failure(node: Node, settings: dict[str, str], message: str) -> None:
-    node.prepare({"tasks/1_task.py": "def do_action(engine): pass"})
+    node.lay_out({"tasks/1_task.py": "def do_action(engine): pass"})
     run = node.run("1_task.py", settings=settings)
     assert run.code == 1
     assert run.result["state"] == "failed"
@@ -473,7 +473,7 @@ def test_unreadable_orders_are_a_recorded_failure(node: Node, settings: dict[str
 
 
 def test_an_input_with_the_records_name_is_refused(node: Node) -> None:
-    node.prepare({"inputs/result.json": "{}", "tasks/1_task.py": "def do_action(engine): pass"})
+    node.lay_out({"inputs/result.json": "{}", "tasks/1_task.py": "def do_action(engine): pass"})
     run = node.run("1_task.py")
     assert run.code == 1
     assert "'result.json'" in run.error["message"]

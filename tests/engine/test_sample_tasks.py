@@ -19,7 +19,7 @@ PRICE_OF_C1 = 9.4134
 @pytest.fixture
 def pricing(node: Node) -> Node:
     tasks = {f"tasks/{path.name}": path.read_bytes() for path in (ROOT / "tasks").glob("*.py")}
-    node.prepare({"inputs/contracts.csv": TABLE.read_bytes(), **tasks})
+    node.lay_out({"inputs/contracts.csv": TABLE.read_bytes(), **tasks})
     return node
 
 
