@@ -85,7 +85,7 @@ def wait(job_id: str, timeout: float | None, as_json: bool) -> None:
     """Wait until every task of a job has ended, and show what became of them."""
     with open_batch() as batch:
         batch.wait_for_tasks(job_id, timeout)
-        results = batch.get_results(job_id)
+        results = batch.get_results(job_id, wait=False)
     raise click.exceptions.Exit(show_results(results, as_json=as_json, job=job_id))
 
 
@@ -156,7 +156,7 @@ def retry(job_id: str, pool_id: str | None, detach: bool, output_dir: Path | Non
             click.echo(new_job)
             return
         batch.wait_for_tasks(new_job)
-        results = batch.get_results(new_job)
+        results = batch.get_results(new_job, wait=False)
         directory = output_dir or Path("outputs") / new_job
         batch.storage.download_results(new_job, directory, container=batch.jobs.facts(new_job).output_container)
         note(keep_results(results, directory))

@@ -90,14 +90,17 @@ def cli(verbose: int) -> None:
 
 
 def _log_to_stderr(verbose: int) -> None:
+    """What matters to the caller is printed by the commands; the log, ours and the SDKs', is for those who ask for it."""
     import logging
 
-    logger = logging.getLogger("azbatchwrap")
-    # What matters to the caller is printed by the commands; the log is for those who ask for it.
-    handler = logging.StreamHandler() if verbose else logging.NullHandler()
+    logging.getLogger().addHandler(logging.NullHandler())
+    if not verbose:
+        return
+    handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if verbose > 1 else logging.INFO if verbose else logging.WARNING)
+    ours = logging.getLogger("azbatchwrap")
+    ours.addHandler(handler)
+    ours.setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -40,9 +40,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
 
     console = _console()
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
+    listed = [tuple(row) for row in rows]
+    for place, column in enumerate(columns):
+        numbers = all(isinstance(row[place], int | float | None) for row in listed)
+        table.add_column(column, overflow="fold", justify="right" if numbers else "left")
+    for row in listed:
         table.add_row(*(Text(text, style=_COLOURS.get(text.lower(), "")) for text in map(readable, row)))
     console.print(table)
 
@@ -61,7 +63,7 @@ def readable(value: object) -> str:
     if isinstance(value, datetime):
         return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) < 1e6 else f"{value:g}"
+        return f"{value:.6g}"
     text = value if isinstance(value, str) else json.dumps(value, default=_plain, ensure_ascii=False)
     return "".join(letter if letter.isprintable() else "\N{MIDDLE DOT}" for letter in text)
 

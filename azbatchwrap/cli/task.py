@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from azbatchwrap.cli.opening import Account, json_option, open_account
-from azbatchwrap.cli.output import note, print_facts, print_json, print_table
+from azbatchwrap.cli.output import print_facts, print_json, print_table
 from azbatchwrap.errors import ConfigurationError, Conflict, NotFound
 
 if TYPE_CHECKING:
@@ -146,7 +146,6 @@ def _kept(account: Account, job_id: str, task_id: str, name: str) -> bytes | Non
         container = account.jobs.facts(job_id).output_container
         return kept_log(AzureBatchStorage(account.settings), container, job_id, task_id, name)
     except (NotFound, ConfigurationError):
-        note(f"task {task_id} has no {name}: neither on a node nor among the results")
         return None
 
 

@@ -37,7 +37,7 @@ def test_a_wide_table_is_not_cut_when_nobody_looks(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, ""), (1.5, "1.50"), (1234567.8, "1.23457e+06"), (True, "true"), ({"a": [1]}, '{"a": [1]}'), (START, "2026-11-20 10:00:00")],
+    [(None, ""), (1.5, "1.5"), (-0.00201, "-0.00201"), (1234567.8, "1.23457e+06"), (True, "true"), ({"a": [1]}, '{"a": [1]}'), (START, "2026-11-20 10:00:00")],
 )  # fmt: skip
 def test_readable(value: object, text: str) -> None:
     assert readable(value) == text
