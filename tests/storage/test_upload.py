@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,10 +15,11 @@ import pytest
 
 from azbatchwrap import names
 from azbatchwrap.errors import AccessDenied, ConfigurationError, ServiceError, Throttled
+from azbatchwrap.local import processes
 from azbatchwrap.storage import AzureBatchStorage, upload, wire
 from azbatchwrap.storage.upload import MIB, SINGLE, block_id, block_size
-from tests.fixtures_stack import RunningAzurite
-from tests.storage.conftest import Forwarder, Request
+from tests.fixtures_stack import RunningAzurite, running_azurite
+from tests.storage.conftest import Forwarder, Request, settings_for
 
 Opener = Callable[..., AzureBatchStorage]
 
@@ -284,3 +286,19 @@ def test_blocks_grow_with_the_file(size: int, expected: int) -> None:
 def test_block_ids_have_one_length_and_sort() -> None:
     ids = [block_id(number) for number in (0, 9, 10, 49_999)]
     assert len({len(text) for text in ids}) == 1
+
+
+def test_after_azurite_was_killed_what_it_lost_is_sent_again(project: str, tmp_path: Path) -> None:
+    folder = many(tmp_path / "data", 20)
+    with running_azurite(tmp_path / "azurite") as azurite:
+        settings = settings_for(azurite.connection_string, project)
+        for turn in range(2):
+            with AzureBatchStorage(settings, hash_cache=tmp_path / "hashes") as storage:
+                storage.add_input_file_path(folder)
+                files = storage.get_application_input_files()
+                assert {content(storage, file.sha256) for file in files} == {f"file {n}".encode() for n in range(20)}
+            if turn == 0:
+                pid = azurite.process.service.last_heard()["pid"]
+                os.kill(pid, signal.SIGKILL)
+                azurite.process.service.listening.unlink()
+                processes.wait_until_listening(azurite.process.service, azurite.process.start(), 60)
