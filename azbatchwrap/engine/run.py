@@ -122,7 +122,9 @@ class _Watch:
             return int(words[-1])
         code, kind, message = self._death(status)
         say(f"attempt {attempt}: {message}")
-        record.close_after_death(self._facts, attempt, kind, message, record.cut(report))
+        engine = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        stack = "\n".join(line for line in report.splitlines() if engine not in line)
+        record.close_after_death(self._facts, attempt, kind, message, record.cut(stack))
         return code
 
     def _death(self, status: int) -> tuple[int, str, str]:

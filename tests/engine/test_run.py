@@ -249,6 +249,7 @@ def do_action(engine, value):
     assert run.error["type"] == "TimeoutError"
     assert "limit of 3 s" in run.error["message"]
     assert "2_task.py" in run.error["traceback"]
+    assert "azbatchwrap_engine" not in run.error["traceback"]
     assert run.result["steps"][1]["seconds"] > 1
     assert run.result["outputs"] == ["before.txt"]
     for name in ("child", "daemon"):
