@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
@@ -17,7 +18,7 @@ from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.storage.faults import translated
 
 if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
+    from azure.core.credentials import AccessToken, TokenCredential
     from azure.storage.blob import BlobServiceClient, UserDelegationKey
 
 #: The version of the protocol that our own requests speak: old enough for every cloud and emulator.
@@ -49,6 +50,7 @@ class Account:
         self._credential = credential
         self._connection = given.connection_string
         self._client: BlobServiceClient | None = None
+        self._token: AccessToken | None = None
         self._delegation: tuple[UserDelegationKey, datetime] | None = None
         self._lock = threading.RLock()
 
@@ -96,12 +98,19 @@ class Account:
         """``headers`` plus those that authorise the request. The address itself never carries a secret."""
         full = {**headers, "x-ms-version": PROTOCOL_VERSION, "x-ms-date": formatdate(usegmt=True)}
         if self._key is None:
-            with translated("signing in to storage"):
-                full["Authorization"] = f"Bearer {self._token_credential().get_token(_TOKEN_SCOPE).token}"
+            full["Authorization"] = f"Bearer {self._bearer()}"
         else:
             signature = self._shared_key(self._key, method, url, full, query)
             full["Authorization"] = f"SharedKey {self.name}:{signature}"
         return full
+
+    def _bearer(self) -> str:
+        """A token for some minutes more. Kept here, since not every credential keeps its own."""
+        with self._lock:
+            if self._token is None or self._token.expires_on < time.time() + CLOCK_SKEW.total_seconds():
+                with translated("signing in to storage"):
+                    self._token = self._token_credential().get_token(_TOKEN_SCOPE)
+            return self._token.token
 
     def _shared_key(
         self, key: bytes, method: str, url: str, headers: Mapping[str, str], query: Mapping[str, str]

@@ -35,6 +35,8 @@ _PIECE = 1024 * 1024
 _LONGEST_COMPONENT, _LONGEST_PATH = 255, 3000
 #: A blob that is replaced while it is read, or arrives damaged, is read anew this often.
 _READINGS = 3
+#: So many tasks are listed one by one; for more the whole job is listed.
+_SINGLE_LISTINGS = 8
 #: Seconds between two reports of progress.
 _REPORT_INTERVAL = 0.2
 
@@ -72,18 +74,28 @@ class Downloader:
         self._wire = wire
         self._progress = progress
 
-    def download(self, container: str, prefixes: Iterable[str], root: str, directory: Path) -> list[Path]:
-        """The blobs below ``prefixes``, each placed below ``directory`` by its name after ``root``.
+    def download(self, container: str, job_id: str, tasks: Collection[str] | None, directory: Path) -> list[Path]:
+        """What the job (or these tasks of it) left in ``container``, each blob placed below ``directory``.
 
         Returns the paths, those that were there already included. Raises ServiceError, or ConfigurationError when
         the folder cannot be written. After an error the next call goes on where this one stopped.
         """
-        entries = [entry for prefix in prefixes for entry in list_blobs(self._wire, container, prefix)]
-        targets = placed(entries, root)
+        root = f"{job_id}/"
+        targets = placed(self._entries(container, root, tasks), root)
         with _writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
             there = self._fetch_all(container, targets, directory.resolve())
         return [directory / target.place for target in targets if str(target.place) in there]
+
+    def _entries(self, container: str, root: str, tasks: Collection[str] | None) -> Iterator[BlobEntry]:
+        if tasks is not None and len(tasks) <= _SINGLE_LISTINGS:
+            for task in sorted(set(tasks)):
+                yield from list_blobs(self._wire, container, f"{root}{task}/")
+            return
+        wanted = None if tasks is None else set(tasks)
+        for entry in list_blobs(self._wire, container, root):
+            if wanted is None or entry.name.removeprefix(root).partition("/")[0] in wanted:
+                yield entry
 
     def _fetch_all(self, container: str, targets: list[Target], directory: Path) -> Collection[str]:
         index = _read_index(directory / INDEX_FILE)

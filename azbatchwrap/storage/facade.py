@@ -232,9 +232,8 @@ class AzureBatchStorage:
         ``tasks`` limits it to these tasks. Raises NotFound without a container, ConfigurationError when
         ``directory`` cannot be written. Names that could leave the folder are replaced and reported.
         """
-        prefixes = [f"{job_id}/"] if tasks is None else [f"{job_id}/{task}/" for task in sorted(set(tasks))]
         downloader = Downloader(self._wire, self.progress)
-        return downloader.download(container or self._output_container, prefixes, f"{job_id}/", Path(directory))
+        return downloader.download(container or self._output_container, job_id, tasks, Path(directory))
 
     # -- single blobs --
 

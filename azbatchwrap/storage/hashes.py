@@ -128,7 +128,7 @@ def _open(file: Path) -> sqlite3.Connection | None:
 
 
 def _prepared(file: Path) -> sqlite3.Connection:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     base = sqlite3.connect(file, timeout=_PATIENCE, check_same_thread=False)
     try:
         base.execute("PRAGMA journal_mode = WAL")

@@ -47,6 +47,7 @@ class Selection:
     def __init__(self, *, flat: bool = False) -> None:
         self._flat = flat
         self._units: list[_Unit] = []
+        self._known: set[tuple[tuple[str, ...], tuple[tuple[str, Path], ...]]] = set()
 
     def add(self, given: str | os.PathLike[str], name: str | None = None) -> None:
         """Adds a file, a folder with everything below it, or all matches of a pattern.
@@ -57,7 +58,9 @@ class Selection:
             unit = self._found(os.fspath(given), None if name is None else _checked(name))
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"cannot read {os.fspath(given)!r}: {error}") from error
-        if unit not in self._units:
+        identity = (unit.parents, tuple(unit.files.items()))
+        if identity not in self._known:
+            self._known.add(identity)
             self._units.append(unit)
 
     def _found(self, text: str, name: str | None) -> _Unit:

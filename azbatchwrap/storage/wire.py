@@ -84,8 +84,9 @@ class BlobWire:
         try:
             yield _Body(answer, f"reading {container}/{blob}")
         finally:
-            # An unread rest would block the connection's next use.
+            # A connection with an unread rest is of no more use, but its place in the pool is.
             answer.close()
+            answer.release_conn()
 
     def _send(
         self,

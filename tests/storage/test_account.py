@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 from urllib.parse import parse_qs, urlsplit
 
@@ -83,9 +84,16 @@ DELEGATION_KEY = """<?xml version="1.0" encoding="utf-8"?><UserDelegationKey>
 
 
 class Identity:
+    """Gives tokens that live for ``life`` seconds, each called by its number."""
+
+    def __init__(self, life: float = 3600) -> None:
+        self.given = 0
+        self.life = life
+
     def get_token(self, *scopes: str, **options: object) -> AccessToken:
         assert scopes == ("https://storage.azure.com/.default",)
-        return AccessToken("token", 2**33)
+        self.given += 1
+        return AccessToken(f"token-{self.given}", int(time.time() + self.life))
 
 
 @pytest.fixture
@@ -119,9 +127,15 @@ def test_an_identity_without_the_right_to_delegate(by_identity: Account) -> None
 
 
 def test_an_identity_signs_requests_with_its_token(by_identity: Account) -> None:
-    headers = by_identity.signed("PUT", f"{ADDRESS}/c/b", {"Content-Length": "1"}, {})
-    assert headers["Authorization"] == "Bearer token"
+    headers = [by_identity.signed("PUT", f"{ADDRESS}/c/b", {"Content-Length": "1"}, {}) for _ in range(2)]
+    assert [sent["Authorization"] for sent in headers] == ["Bearer token-1", "Bearer token-1"]
     assert by_identity.url("c", "a b/ü") == f"{ADDRESS}/c/a%20b/%C3%BC"
+
+
+def test_a_token_about_to_end_is_renewed() -> None:
+    account = Account(config.StorageAccount(None, "acct", ADDRESS), Identity(life=100))
+    headers = [account.signed("GET", f"{ADDRESS}/c/b", {}, {}) for _ in range(2)]
+    assert [sent["Authorization"] for sent in headers] == ["Bearer token-1", "Bearer token-2"]
 
 
 def test_an_account_key_signs_without_a_limit(storage: AzureBatchStorage) -> None:

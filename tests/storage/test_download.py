@@ -61,6 +61,22 @@ def test_only_the_tasks_asked_for(results: AzureBatchStorage, tmp_path: Path) ->
     assert results.download_results("j", tmp_path, tasks=["t2"]) == [tmp_path / "t2/result.json"]
 
 
+def test_many_tasks_asked_for_cost_one_listing(
+    results: AzureBatchStorage, opened: Opener, forwarder: Forwarder, tmp_path: Path
+) -> None:
+    tasks = ["t2", *(f"other{number}" for number in range(50))]
+    assert opened(forwarder).download_results("j", tmp_path, tasks=tasks) == [tmp_path / "t2/result.json"]
+    assert forwarder.kinds() == ["GET list", "GET"]
+
+
+def test_reads_that_were_given_up_leave_their_connections_to_others(results: AzureBatchStorage) -> None:
+    results.write_bytes(results.output_container, "big", b"x" * 500_000)
+    for _ in range(2 * results._wire.connections):
+        with results._wire.reading(results.output_container, "big") as body:
+            assert next(body.pieces(10)) == b"x" * 10
+    assert len(results.read_bytes(results.output_container, "big")) == 500_000
+
+
 def test_a_job_without_results_is_an_empty_folder(results: AzureBatchStorage, tmp_path: Path) -> None:
     assert results.download_results("none", tmp_path / "out") == []
 
