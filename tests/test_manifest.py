@@ -108,6 +108,14 @@ def test_the_directory_is_relative_to_the_manifest_and_can_be_overridden(folder:
     assert manifest.read(path, modules_directory=other).module_paths == (other / "clean.py",)
 
 
+def test_input_files_are_relative_to_the_manifest(folder: Path) -> None:
+    (folder / "data").mkdir()
+    content = {"INPUT_FILES": ["data", "data/*.csv"], **entries({"TASK_MODULE": "clean.py"})}
+    assert manifest.read(write(folder, content)).input_paths == (str(folder / "data"), str(folder / "data/*.csv"))
+    content["INPUT_FILES"] = ["dta", 7, "", "data"]
+    assert [fault.partition(":")[0] for fault in faults_of(write(folder, content))] == ["INPUT_FILES"] * 3
+
+
 def test_every_key_of_an_entry_reaches_its_record(folder: Path) -> None:
     full = {
         "ID": "price-1", "TASK_MODULE": "1_task.py", "TASK_INPUT": ["a b", 2, {"k": [None, 1.5]}], "CHAIN": False,

@@ -17,7 +17,7 @@ EPILOG = """\b
 Example:
   azbatchwrap init my-batch
   cd my-batch
-  azbatchwrap run task.json --input "texts/*.txt"
+  azbatchwrap run task.json
 """
 
 
@@ -42,7 +42,7 @@ def init(directory: Path, force: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         click.echo(path)
-    note('\nNext: azbatchwrap run task.json --input "texts/*.txt"')
+    note("\nNext: azbatchwrap run task.json")
     note("On Azure: fill in credentials.template.json, save it as credentials.json, then azbatchwrap config check")
 
 

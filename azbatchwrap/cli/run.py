@@ -139,7 +139,7 @@ def _submit(batch: AzureBatch, options: Options, work: Manifest, job_id: str) ->
     from azbatchwrap.manifest import check_inputs
 
     storage = batch.storage
-    for pattern in options.inputs:
+    for pattern in (*work.input_paths, *options.inputs):
         storage.add_input_file_path(pattern)
     for pattern in options.applications:
         storage.add_application_file_path(pattern)

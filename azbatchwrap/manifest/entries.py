@@ -38,8 +38,15 @@ ENTRY_KEYS: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "DEPENDS_ON": ("depends_on", read_ids),
 }
 #: The keys beside them. ``TASK_ARGS`` is the input of entries that have none, and with no ``JOB_MANIFEST`` the input of
-#: the one task that starts with the first of ``TASK_MODULES``.
-TOP_KEYS = ("TASK_MODULES", "TASK_MODULES_DIRECTORY", "TASK_ARGS", "TASK_OUTPUT_CONTAINER", "JOB_MANIFEST")
+#: the one task that starts with the first of ``TASK_MODULES``. ``INPUT_FILES`` are files, folders and patterns.
+TOP_KEYS = (
+    "TASK_MODULES",
+    "TASK_MODULES_DIRECTORY",
+    "TASK_ARGS",
+    "TASK_OUTPUT_CONTAINER",
+    "INPUT_FILES",
+    "JOB_MANIFEST",
+)
 
 #: Faults listed of one file: a table of a million wrong rows is wrong in one way.
 MOST_FAULTS = 50

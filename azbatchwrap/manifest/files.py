@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from glob import has_magic
+from os.path import lexists
 from pathlib import Path, PurePosixPath
 
 from azbatchwrap import names
@@ -70,10 +72,11 @@ def _read_document(path: Path, document: object, override: Path | None, faults: 
         records += [record] if record else []
     reader.check_dependencies()
     container = _container(keys.get("TASK_OUTPUT_CONTAINER"), faults)
+    inputs = _input_paths(path, keys.get("INPUT_FILES"), faults)
     folder = override or modules_folder(path, keys.get("TASK_MODULES_DIRECTORY"), faults)
     modules = needed_modules(folder, listed, reader, faults)
     faults.raise_if_any()
-    return Manifest(tuple(records), modules, folder, container, str(path))
+    return Manifest(tuple(records), modules, folder, container, str(path), inputs)
 
 
 def _entries(keys: Mapping[str, object], listed: Sequence[str], faults: Faults) -> list[object]:
@@ -105,6 +108,23 @@ def _names_of_modules(value: object, faults: Faults) -> list[str]:
         except Fault as fault:
             faults.add("TASK_MODULES", fault)
     return found
+
+
+def _input_paths(path: Path, value: object, faults: Faults) -> tuple[str, ...]:
+    """The paths of INPUT_FILES, relative to the manifest. What a pattern matches is found when files are uploaded."""
+    items = [value] if isinstance(value, str) else value or []
+    if not isinstance(items, list):
+        faults.add("INPUT_FILES", wrong_type(value, "a list of paths"))
+        return ()
+    found = []
+    for item in items:
+        if not isinstance(item, str) or not item or "\0" in item:
+            faults.add("INPUT_FILES", wrong_type(item, "the path of a file or folder, or a pattern"))
+        elif not has_magic(item) and not lexists(path.parent / item):
+            faults.add("INPUT_FILES", f"there is no file or folder {shortened(str(path.parent / item))}")
+        else:
+            found.append(str(path.parent / item))
+    return tuple(found)
 
 
 def _container(value: object, faults: Faults) -> str | None:

@@ -34,7 +34,8 @@ class TaskRecord:
 class Manifest:
     """A checked manifest. ``records`` is a tuple, or for a table a collection that reads it anew when iterated.
 
-    ``modules`` are the names of the task files to deploy, all present in ``modules_directory``.
+    ``modules`` are the names of the task files to deploy, all present in ``modules_directory``. ``input_paths`` are
+    the input files, folders and patterns that the manifest names, as they are reached from here.
     """
 
     records: Collection[TaskRecord]
@@ -42,6 +43,7 @@ class Manifest:
     modules_directory: Path | None
     output_container: str | None
     source: str
+    input_paths: tuple[str, ...] = ()
 
     @property
     def module_paths(self) -> tuple[Path, ...]:

@@ -323,7 +323,7 @@ def test_interrupting(given: str, answer: str, ends: bool, terminal: Callable[..
 def test_the_scaffold_works(local_stack: LocalStack, tmp_path: Path, project: str) -> None:
     assert local_stack.run("init", "my batch", folder=tmp_path).returncode == 0
     place = tmp_path / "my batch"
-    done = local_stack.run("run", "task.json", "--input", "texts/*.txt", folder=place, AZBATCHWRAP_PROJECT=project)
+    done = local_stack.run("run", "task.json", folder=place, AZBATCHWRAP_PROJECT=project)
     assert done.returncode == 0, done.stderr
     assert "most frequent" in done.stdout
     assert "2 succeeded" in done.stdout
