@@ -1,0 +1,17 @@
+-- ARGV: limit, lease in seconds, token, how many to expire, how many to promote.
+expire(tonumber(ARGV[4]))
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', stamp, 'LIMIT', 0, ARGV[5])) do
+  redis.call('ZREM', delayed, id)
+  redis.call('ZADD', ready, redis.call('HGET', message(id), 'rank'), id)
+end
+local claims = {}
+local ends = string.format('%.6f', now + tonumber(ARGV[2]))
+local popped = redis.call('ZPOPMIN', ready, ARGV[1])
+for i = 1, #popped, 2 do
+  local id = popped[i]
+  local found = redis.call('HMGET', message(id), 'body', 'meta', 'deadline', 'attempts', 'failures', 'crashes', 'created')
+  redis.call('HSET', message(id), 'token', ARGV[3], 'started', found[6] == '0' and 1 or 0)
+  redis.call('ZADD', leased, ends, id)
+  claims[#claims + 1] = {id, found}
+end
+return claims

@@ -1,0 +1,75 @@
+"""The queues that the contract is checked on: every kind through the same fixture."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from azbatchwrap.queues import Item, Policy, Queue, Refused, refused_id
+from azbatchwrap.queues.redis import RedisQueue
+from azbatchwrap.queues.sqlite import SqliteQueue
+
+KINDS = ["sqlite", "redis"]
+
+
+def parse(raw: bytes) -> Item | Refused:
+    """The shortest format there is: {"id", "deadline", "body"}."""
+    try:
+        facts = json.loads(raw)
+        return Item(facts["id"], facts["body"].encode(), float(facts["deadline"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Refused(refused_id(raw), raw, "no request")
+
+
+@dataclass
+class Store:
+    """One store; every call of ``worker`` gives another queue object on it, as another process would have."""
+
+    make: Callable[[Policy], Queue]
+    opened: list[Queue] = field(default_factory=list)
+
+    async def worker(self, policy: Policy | None = None) -> Queue:
+        queue = self.make(policy or Policy())
+        await queue.open()
+        self.opened.append(queue)
+        return queue
+
+
+@pytest.fixture(params=KINDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(MAKERS[request.param](request, tmp_path))
+    yield store
+    for queue in store.opened:
+        await queue.close()
+
+
+def _sqlite(_request: pytest.FixtureRequest, folder: Path) -> Callable[[Policy], Queue]:
+    return lambda policy: SqliteQueue(folder / "queue with ümlaut.sqlite", policy)
+
+
+def _redis(request: pytest.FixtureRequest, _folder: Path) -> Callable[[Policy], Queue]:
+    url, name = request.getfixturevalue("redis_server").url, f"q-{uuid.uuid4().hex}"
+    return lambda policy: RedisQueue(url, name, policy)
+
+
+MAKERS = {"sqlite": _sqlite, "redis": _redis}
+
+
+def item(id_: str, body: str = "{}", *, seconds: float = 3600.0, priority: int = 0, due: float = 0.0) -> Item:
+    return Item(id_, body.encode(), time.time() + seconds, priority, b"", due)
+
+
+async def eventually(ask: Callable[[], Awaitable[object]], seconds: float = 20.0) -> object:
+    """The first true answer."""
+    deadline = time.monotonic() + seconds
+    while not (answer := await ask()):
+        assert time.monotonic() < deadline, "it never came true"
+        await asyncio.sleep(0.02)
+    return answer
