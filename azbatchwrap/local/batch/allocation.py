@@ -170,6 +170,7 @@ def continue_deletion(service: Service, pool: Pool) -> asyncio.Task[None]:
 
 
 async def _delete(service: Service, pool: Pool) -> None:
+    service.autoscaler.forget(pool)
     await remove_nodes(service, pool, list(pool.nodes.values()), "requeue")
     service.pools.pop(pool.id.lower(), None)
     service.store.drop("pool", pool.id)

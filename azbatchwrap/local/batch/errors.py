@@ -87,6 +87,7 @@ CODES: dict[str, tuple[int, str]] = {
     "TaskNotCompleted": (409, "The specified task is not completed."),
     "TaskNotFound": (404, "The specified task does not exist."),
     "TaskSucceeded": (409, "The specified task has succeeded and cannot run again."),
+    "TooManyEnableAutoScaleRequests": (503, "Autoscaling was enabled less than 30 seconds ago."),
     "TooManyRequests": (429, "Request failed as server encountered too many requests. Please try again."),
     "UnsupportedHttpVerb": (405, "The resource does not support this HTTP verb."),
     "UnsupportedRequestVersion": (400, "The api-version of the request is not supported."),

@@ -12,6 +12,7 @@ from azbatchwrap.local.batch.allocation import (
     settle,
     stop_resize,
 )
+from azbatchwrap.local.batch.autoscaling import check_formula
 from azbatchwrap.local.batch.errors import BatchError, bad_property
 from azbatchwrap.local.batch.exchange import Request, Response, created, done, entity, tagged
 from azbatchwrap.local.batch.lists import answer, selected
@@ -120,6 +121,7 @@ def _check_autoscale(spec: dict[str, Any]) -> None:
         raise BatchError("InvalidAutoScalingSettings", [("Reason", "enableAutoScale needs autoScaleFormula.")])
     if spec["targetDedicatedNodes"] or spec["targetLowPriorityNodes"]:
         raise BatchError("InvalidAutoScalingSettings", [("Reason", "An autoscaled pool takes no target counts.")])
+    check_formula(spec["autoScaleFormula"])
     spec.setdefault("autoScaleEvaluationInterval", "PT15M")
 
 

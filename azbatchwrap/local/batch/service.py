@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
+import shutil
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from azbatchwrap.local.batch.attempts import execute
 from azbatchwrap.local.batch.autoscaler import Autoscaler
@@ -56,8 +60,8 @@ class Service:
         self.schedules: dict[str, Schedule] = {}
         self.applications: dict[str, dict[str, Any]] = {}
         self.host = ProcessHost()
-        self.transfers = Transfers()
         self.network = network_settings(os.environ)
+        self.transfers = Transfers(network=self.network)
         self.python_bin = make_node_python(settings.data_dir / "python")
         self.scheduler = Scheduler(self)
         self.chaos = Chaos.load(settings.chaos)
@@ -75,6 +79,7 @@ class Service:
         await self.transfers.start()
         resume(self)
         self.spawn(sweep_for_ever(self), "retention")
+        self.spawn(self.autoscaler.sample_for_ever(), "samples")
         await self.store.committed()
 
     async def stop(self) -> None:
@@ -162,6 +167,25 @@ class Service:
     def start_run(self, run: Run) -> None:
         """Begin to run a placed task."""
         run.work = self.spawn(execute(self, run), "task")
+
+    async def upload_node_logs(self, node: Node, container_url: str, path: str) -> int:
+        """Upload what is known of a node as one log file; the number of files uploaded."""
+        folder = self.settings.data_dir / "node-logs" / secrets.token_hex(8)
+        working = folder / "wd"
+        working.mkdir(parents=True)
+        try:
+            (working / "agent-debug.log").write_bytes(orjson.dumps(node.body(), option=orjson.OPT_INDENT_2))
+            output = {
+                "filePattern": "*.log",
+                "destination": {"container": {"containerUrl": container_url, "path": path}},
+                "uploadOptions": {"uploadCondition": "taskcompletion"},
+            }
+            failure = await self.transfers.upload([output], folder, {}, succeeded=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if failure is not None:
+            raise BatchError("InvalidPropertyValue", [("PropertyName", "containerUrl"), ("Reason", failure.message)])
+        return 1
 
     async def settle(self, transition: asyncio.Task[None] | None) -> None:
         """Give a transition the chance to be over before the answer goes out."""
