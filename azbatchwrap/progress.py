@@ -148,8 +148,13 @@ class BarProgress:
     def finish(self, key: str, text: str | None = None) -> None:
         task = self._ids.pop(key, None)
         if task is not None:
-            self._bars.update(task, description=text)
+            self._bars.update(task, description=text, total=self._total(task))
             self._bars.stop_task(task)
+
+    def _total(self, task: TaskID) -> float | None:
+        """What was done, where nobody knew before how much there would be: else the bar would look busy for ever."""
+        shown = next(shown for shown in self._bars.tasks if shown.id == task)
+        return shown.completed if shown.total is None else shown.total
 
     def message(self, text: str) -> None:
         self._bars.console.print(text, markup=False, highlight=False)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
+from azbatchwrap import manifest
 from azbatchwrap.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
@@ -87,6 +89,17 @@ def unknown_parts(line: str) -> list[str]:
                 break
             command = found[0]
     return unknown
+
+
+def test_the_manifests_of_the_examples_can_be_read(tmp_path: Path) -> None:
+    for part in ("examples", "tasks"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    blocks = FENCE.findall((ROOT / "examples" / "README.md").read_text(encoding="utf-8"))
+    shown = [(language, text) for language, text in blocks if language in {"json", "csv"}]
+    assert [language for language, _ in shown] == ["json", "csv"]
+    for language, text in shown:
+        (tmp_path / f"task.{language}").write_text(text)
+        assert len(manifest.read(tmp_path / f"task.{language}").records) == 2
 
 
 def test_there_are_documents_and_they_quote_commands() -> None:

@@ -138,9 +138,17 @@ class Service:
                 raise
         return True
 
-    def list(self, path: str, *, filter: str = "", select: Sequence[str] = (), page: int = PAGE) -> Iterator[Json]:  # noqa: A002
+    def list(
+        self,
+        path: str,
+        *,
+        filter: str = "",  # noqa: A002
+        select: Sequence[str] = (),
+        page: int = PAGE,
+        query: Mapping[str, str] | None = None,
+    ) -> Iterator[Json]:
         """Every item of a list, fetched page by page as they are consumed. ``filter`` is OData."""
-        query = {"maxresults": str(page), **_options(filter, select)}
+        query = {"maxresults": str(page), **_options(filter, select), **(query or {})}
         while True:
             body = self.request("GET", path, query=query).body
             yield from body.get("value", ())

@@ -15,7 +15,7 @@ from azbatchwrap.cli.main import INTERRUPTED
 from azbatchwrap.cli.opening import Account, json_option, load_settings, open_batch, project_option
 from azbatchwrap.cli.output import duration, note, print_json
 from azbatchwrap.cli.results import keep_results, show_results
-from azbatchwrap.errors import ConfigurationError, NotFound
+from azbatchwrap.errors import ConfigurationError, NotFound, PoolError, WaitTimeout
 
 if TYPE_CHECKING:
     from azbatchwrap.batch import AzureBatch, TaskResult
@@ -107,7 +107,7 @@ def _run(options: Options, work: Manifest, settings: Settings, job_id: str, dire
     _make_folder(directory)
     with open_batch(settings=settings) as batch:
         pool = _submit(batch, options, work, job_id)
-        batch.wait_for_tasks(job_id, options.timeout)
+        _wait(batch, job_id, options.timeout)
         results = batch.get_results(job_id, wait=False)
         container = batch.jobs.facts(job_id).output_container
         batch.storage.download_results(job_id, directory, container=container)
@@ -118,6 +118,14 @@ def _run(options: Options, work: Manifest, settings: Settings, job_id: str, dire
     note(keep_results(results, directory))
     note(f"job {job_id} took {duration(time.monotonic() - started)}\n")
     return results
+
+
+def _wait(batch: AzureBatch, job_id: str, timeout: float | None) -> None:
+    try:
+        batch.wait_for_tasks(job_id, timeout)
+    except (PoolError, WaitTimeout):
+        batch.progress.message(f"job {job_id} is still there: azbatchwrap job wait {job_id}, or job cancel {job_id}")
+        raise
 
 
 def _detach(options: Options, work: Manifest, settings: Settings, job_id: str) -> None:

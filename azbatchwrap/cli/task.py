@@ -113,9 +113,8 @@ def files(job_id: str, task_id: str, as_json: bool) -> None:
     """List the files in a task's folder on its node."""
     from azbatchwrap.batch.service import at
 
-    query = {"recursive": "true"}
     path = at("jobs", job_id, "tasks", task_id, "files")
-    found = open_account().service.request("GET", path, query=query).body.get("value", [])
+    found = list(open_account().service.list(path, query={"recursive": "true"}))
     if as_json:
         print_json(found)
         return
