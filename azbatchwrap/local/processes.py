@@ -89,11 +89,20 @@ def wait_until_listening(service: Service, process: subprocess.Popen[bytes], tim
                 f"{tail(service.log, 12)}"
             )
         if time.monotonic() > deadline:
-            _end_group(process)
             raise ConfigurationError(
                 f"{service.name} does not answer after {timeout:.0f} s. The end of {service.log}:\n{tail(service.log, 12)}"
             )
         time.sleep(POLL)
+
+
+def end(process: subprocess.Popen[bytes], grace: float) -> None:
+    """End a process started here, by force after ``grace`` seconds."""
+    process.terminate()
+    try:
+        process.wait(timeout=grace)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def wait_until_gone(service: Service, timeout: float) -> None:
@@ -210,10 +219,3 @@ def _gone(pid: int, mark: str, timeout: float) -> bool:
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process that never answered, with all it started (it leads its own group)."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from azbatchwrap.config import ENDPOINT_FILE, Secret, parse_storage, read_json_object
+from azbatchwrap.config import ENDPOINT_FILE, Secret, data_folder, parse_storage, read_json_object
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.local import processes
 from azbatchwrap.local.instance import Instance, free_ports, is_free, write_private
@@ -32,6 +32,7 @@ from azbatchwrap.local.storage import Azurite
 from azbatchwrap.progress import NullProgress, Progress
 
 INSTANCE_FILE = "instance.json"
+LOCK_FILE = "lock"
 BATCH_ACCOUNT = "localbatch"
 #: The word for ``--storage`` that goes back from a foreign account to the instance's own Azurite.
 OWN_STORAGE = "azurite"
@@ -178,9 +179,9 @@ class Stack:
         with self._changing():
             instance = self._instance()
             if instance is None:
-                self._refuse_foreign_folder()
+                self._take_folder()
             instance = self._with_options(instance or Instance.new(), options or Options())
-            self.folder.chmod(0o700)
+            self._require_free_ports(instance)  # before they are kept
             instance.write(self.folder / INSTANCE_FILE)
             self._start(instance)
             return self.status()
@@ -201,7 +202,6 @@ class Stack:
             if instance is None:
                 return Status(self.folder)
             was_up = self._stop(instance)
-            (self.folder / "storage" / "listening.json").unlink(missing_ok=True)  # nothing is left that could be lost
             for name in ("batch", "storage"):
                 _remove(self.folder / name)
             if was_up:
@@ -237,7 +237,7 @@ class Stack:
         """Hold the folder's lock; name the folder where the disk or its rights are at fault."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with processes.exclusive(self.folder / "lock", self._progress):
+            with processes.exclusive(self.folder / LOCK_FILE, self._progress):
                 yield
         except OSError as error:
             raise ConfigurationError(
@@ -246,14 +246,17 @@ class Stack:
                 f"or choose another with --data-dir"
             ) from error
 
-    def _refuse_foreign_folder(self) -> None:
-        """A new instance gets a folder of its own: `reset` empties folders, and they must be ours."""
-        taken = [name for name in ("batch", "storage", "logs") if os.path.lexists(self.folder / name)]
+    def _take_folder(self) -> None:
+        """A new instance gets folders of its own: `reset` empties them. They are private, whatever lies around them."""
+        there = {path.name for path in self.folder.iterdir()} - {LOCK_FILE}
+        taken = there & {"batch", "storage", "logs"}
         if taken:
             raise ConfigurationError(
-                f"{self.folder} holds {', '.join(taken)} already, and no {INSTANCE_FILE}: it is not an instance's data "
-                f"folder. Choose an empty or new one with --data-dir"
+                f"{self.folder} holds {', '.join(sorted(taken))} already, and no {INSTANCE_FILE}: it is not an instance's "
+                f"data folder. Choose an empty or new one with --data-dir"
             )
+        if not there or self.folder == data_folder():
+            self.folder.chmod(0o700)
 
     def _with_options(self, instance: Instance, options: Options) -> Instance:
         batch_runs = self._batch(instance).service.listens() is not None
@@ -291,24 +294,27 @@ class Stack:
         started: list[tuple[processes.Service, subprocess.Popen[bytes], float]] = []
         try:
             if azurite is not None and azurite.service.listens() is None:
-                processes.wait_until_gone(azurite.service, PROBE_TIMEOUT)
-                _require_free("storage service", "--blob-port", azurite.blob_port)
-                _require_free("storage service", "--queue-port", azurite.queue_port)
                 self._tell_of_unclean_end(azurite)
                 started.append((azurite.service, azurite.start(self._progress), STORAGE_START_TIMEOUT))
             if batch.service.listens() is None:
-                processes.wait_until_gone(batch.service, PROBE_TIMEOUT)
-                _require_free("Batch service", "--batch-port", batch.port)
                 started.append((batch.service, batch.start(), BATCH_START_TIMEOUT))
             for service, process, timeout in started:
                 processes.wait_until_listening(service, process, timeout)
         except BaseException:
             for _, process, _ in started:
-                process.terminate()
-            for _, process, _ in started:
-                process.wait()
+                processes.end(process, PROBE_TIMEOUT)
             raise
         self._write_endpoint(instance, batch, azurite)
+
+    def _require_free_ports(self, instance: Instance) -> None:
+        batch, azurite = self._batch(instance), self._azurite(instance)
+        if azurite is not None and azurite.service.listens() is None:
+            processes.wait_until_gone(azurite.service, PROBE_TIMEOUT)
+            _require_free("storage service", "--blob-port", azurite.blob_port)
+            _require_free("storage service", "--queue-port", azurite.queue_port)
+        if batch.service.listens() is None:
+            processes.wait_until_gone(batch.service, PROBE_TIMEOUT)
+            _require_free("Batch service", "--batch-port", batch.port)
 
     def _end_what_hangs(self, parts: Sequence[_Part]) -> None:
         for part in parts:
