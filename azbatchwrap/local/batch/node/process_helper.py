@@ -6,7 +6,7 @@ length (big-endian) and fields joined by NUL, for neither arguments nor environm
     spawn   id folder argc argument… NAME=value…   ->   started id pid start-time   |   failed id step errno
     kill    id signal                              ->   (nothing; the exit follows)
                                                    ->   exited id wait-status
-When the socket closes, the service is gone: every task's process group is killed, and the helper ends.
+Tasks get the null device in the socket's place. When the socket closes, the service is gone: every task's process group is killed, and the helper ends.
 """
 # pathlib, contextlib and the like would double the size of this process and the time of each start.
 # ruff: noqa: PTH102, PTH103, PTH113, PTH118, PTH123, SIM105
@@ -43,7 +43,6 @@ class Helper:
     """All tasks of this machine. One thread, no waiting but in ``poll``."""
 
     def __init__(self) -> None:
-        os.set_inheritable(SOCKET, False)
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.pids: dict[bytes, int] = {}
         self.tasks: dict[int, bytes] = {}

@@ -97,7 +97,7 @@ class Transfers:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=_IDLE_TIMEOUT),
-                connector=aiohttp.TCPConnector(limit=_AT_ONCE),
+                connector=aiohttp.TCPConnector(limit=0),  # the slots are the limit
                 headers={"Accept-Encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,

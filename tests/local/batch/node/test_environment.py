@@ -64,8 +64,16 @@ def test_multi_instance_variables() -> None:
 
 
 def test_users_set_anything_but_the_services_own() -> None:
-    found = environment(settings={"AZ_BATCH_NODE_ID": "mine", "GREETING": "hé llo", "LANG": "de_DE.UTF-8"})
+    found = environment(
+        settings={
+            "AZ_BATCH_NODE_ID": "mine",
+            "AZ_BATCH_JOB_PREP_DIR": "mine",
+            "GREETING": "hé llo",
+            "LANG": "de_DE.UTF-8",
+        }
+    )
     assert (found["AZ_BATCH_NODE_ID"], found["GREETING"], found["LANG"]) == ("node", "hé llo", "de_DE.UTF-8")
+    assert "AZ_BATCH_JOB_PREP_DIR" not in found
 
 
 def test_the_nodes_python_comes_first_and_home_is_the_nodes() -> None:

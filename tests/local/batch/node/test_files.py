@@ -27,6 +27,7 @@ def root(tmp_path: Path) -> Path:
     (task / "wd" / "out.txt").symlink_to(tmp_path / "outside.txt")
     (task / "wd" / "etc").symlink_to("/etc")
     (task / "wd" / "dangling").symlink_to("nowhere")
+    (task / "wd" / "sibling").symlink_to(tmp_path / "data" / "node-other")
     (tmp_path / "outside.txt").write_text("secret")
     (tmp_path / "data" / "node-other").mkdir()
     (tmp_path / "data" / "node-other" / "x.txt").write_text("secret")
@@ -138,7 +139,20 @@ def test_links_within_the_node_are_followed(root: Path, task: Path) -> None:
     assert content(files.file_entry(root, task, "wd/again/again/sub/deep.csv")) == b"a,b"
 
 
-BAD = ["", ".", "..", "../..", "wd/../../x", "/etc/passwd", "wd/out.txt", "wd/etc/passwd", "wd/etc", "a\0b", "//etc"]
+BAD = [
+    "",
+    ".",
+    "..",
+    "../..",
+    "wd/../../x",
+    "/etc/passwd",
+    "wd/out.txt",
+    "wd/etc/passwd",
+    "wd/etc",
+    "wd/sibling/x.txt",
+    "a\0b",
+    "//etc",
+]
 BAD += [
     "..\\..\\x",
     "wd/dangling",
