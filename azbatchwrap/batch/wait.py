@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
-from azbatchwrap.errors import Conflict, NotFound, WaitTimeout
+from azbatchwrap.errors import Conflict, NotFound, ServiceError, Throttled, Unreachable, WaitTimeout
 from azbatchwrap.progress import NullProgress, Progress
 
 from .health import Health
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 #: Lists may show a task a little later than its time of completion says, so each look goes back this far.
 OVERLAP = timedelta(seconds=2)
+#: Seconds that the service may be away, beyond the retries of each request, before a wait is given up.
+OUTAGE_PATIENCE = 300.0
 #: Tasks are looked for again without a time once this many looks in a row brought nothing.
 QUIET_LOOKS = 20
 _FIELDS = ("id", "state", "stateTransitionTime", "executionInfo", "dependsOn")
@@ -58,6 +61,7 @@ class Waiter:
     _failed: set[str] = field(default_factory=set)
     _children: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _seen_until: datetime | None = None
+    _away_since: float | None = None
 
     def run(self, timeout: float | None = None) -> None:
         """Return when every task has ended, or the job has.
@@ -69,20 +73,42 @@ class Waiter:
         self.progress.start("tasks", f"job {self.job_id}", unit="tasks")
         self._take_in(self._list())
         interval, next_pool, quiet = self.pace.shortest, self.clock(), 0
-        while not self._finished():
+        while not self._through_outages(self._finished):
             if self.clock() >= next_pool:
-                if self._job_is_over():
+                if self._through_outages(self._nothing_to_wait_for):
                     break
-                for line in self.health.check():
-                    self.progress.message(line)
                 next_pool = self.clock() + self.pace.pool
             if deadline is not None and self.clock() >= deadline:
                 raise WaitTimeout(f"job {self.job_id}: {len(self._pending)} tasks are not done after {timeout:g} s")
             self._pause(interval, deadline)
-            changed = self._look(thorough=quiet >= QUIET_LOOKS)
-            quiet = 0 if changed or quiet >= QUIET_LOOKS else quiet + 1
+            thorough = quiet >= QUIET_LOOKS
+            changed = self._through_outages(partial(self._look, thorough=thorough))
+            quiet = 0 if changed or thorough else quiet + 1
             interval = self.pace.next(interval, changed=changed)
         self.progress.finish("tasks", f"job {self.job_id}: {len(self._failed)} failed" if self._failed else None)
+
+    def _through_outages(self, step: Callable[[], bool]) -> bool:
+        """``step()``, or False while the service is away: work that runs for days outlives a restart of the service."""
+        try:
+            answer = step()
+        except ServiceError as error:
+            away = isinstance(error, Unreachable | Throttled) or (error.status or 0) >= 500
+            if self._away_since is None:
+                self._away_since = self.clock()
+                if away:
+                    self.progress.message(f"the service is away, the wait goes on: {error}")
+            if not away or self.clock() - self._away_since >= OUTAGE_PATIENCE:
+                raise
+            return False
+        self._away_since = None
+        return answer
+
+    def _nothing_to_wait_for(self) -> bool:
+        if self._job_is_over():
+            return True
+        for line in self.health.check():
+            self.progress.message(line)
+        return False
 
     def _pause(self, interval: float, deadline: float | None) -> None:
         self.sleep(interval if deadline is None else max(0.0, min(interval, deadline - self.clock())))
