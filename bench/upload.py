@@ -35,7 +35,6 @@ ROUNDS = 2
 #: The ratio promised, and the bound of memory (MiB) we set ourselves.
 LIMIT, MEMORY_LIMIT = 1.5, 256
 TIMEOUT = 180
-PROJECT = "bench"
 CACHE = Path(__file__).parent.parent / ".cache" / "azcopy"
 
 
@@ -64,9 +63,9 @@ def _compare(label: str, folder: Path, files: Path, azcopy: Path) -> Iterator[Fi
     repeat: Run | None = None
     for turn in range(ROUNDS):
         with _azurite(folder / "azurite") as azurite:
-            cache = folder / f"hashes-{files.name}-{turn}.sqlite"
-            ours.append(run_ours(azurite, files, cache))
-            repeat = run_ours(azurite, files, cache)
+            home = folder / f"home-{files.name}-{turn}"
+            ours.append(run_ours(azurite, files, home))
+            repeat = run_ours(azurite, files, home)
         with _azurite(folder / "azurite") as azurite:
             theirs.append(run_azcopy(azurite, files, azcopy, folder / "azcopy"))
     best, other = min(run.seconds for run in ours), min(run.seconds for run in theirs)
@@ -107,9 +106,8 @@ def counting(self, method, url, *rest, **more):
     counts["list" if "comp=list" in url else method] += 1
     return send(self, method, url, *rest, **more)
 http.client.HTTPConnection.putrequest = counting
-from bench.upload import settings_for
 from azbatchwrap.storage import AzureBatchStorage
-with AzureBatchStorage(settings_for(sys.stdin.read()), hash_cache=Path(sys.argv[2])) as storage:
+with AzureBatchStorage() as storage:
     storage.add_input_file_path(sys.argv[1])
     storage.upload_input_files()
 peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
@@ -117,32 +115,23 @@ print(json.dumps({"peak": peak, "requests": counts}))
 """
 
 
-def run_ours(azurite: Azurite, files: Path, cache: Path) -> Run:
-    command = [sys.executable, "-c", _OURS, str(files), str(cache)]
+def run_ours(azurite: Azurite, files: Path, home: Path) -> Run:
+    """A user's script, configured by the environment. ``home`` keeps the hashes for the next one."""
+    account = {
+        "AZURE_BATCH_ACCOUNT": "none",
+        "AZURE_BATCH_ACCESS_KEY": azurite.key.reveal(),
+        "AZURE_BATCH_ENDPOINT": "http://127.0.0.1:1",
+        "AZURE_STORAGE_CONNECTION_STRING": azurite.connection_string,
+        "AZBATCHWRAP_HOME": str(home),
+    }
+    command = [sys.executable, "-c", _OURS, str(files)]
     began = time.monotonic()
     done = subprocess.run(
-        command,
-        input=azurite.connection_string,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=True,
-        cwd=Path(__file__).parent.parent,
+        command, env=os.environ | account, capture_output=True, text=True, timeout=TIMEOUT, check=True, cwd=files
     )
     seconds = time.monotonic() - began
     said = json.loads(done.stdout)
     return Run(seconds, said["peak"] / 1024, said["requests"])
-
-
-def settings_for(connection_string: str) -> Settings:
-    return Settings(
-        batch=BatchAccount("none", "http://127.0.0.1:1", None),
-        storage=parse_storage(connection_string),
-        pool=PoolSettings(),
-        project=PROJECT,
-        is_local=True,
-        sources={},
-    )
 
 
 # -- azcopy --
@@ -165,6 +154,17 @@ def run_azcopy(azurite: Azurite, files: Path, azcopy: Path, state: Path) -> Run:
     if process.returncode != 0:
         raise RuntimeError(f"azcopy failed: {output.replace(url, 'URL')[-2000:]}")
     return Run(seconds, usage.ru_maxrss / 1024, {})
+
+
+def settings_for(connection_string: str) -> Settings:
+    return Settings(
+        batch=BatchAccount("none", "http://127.0.0.1:1", None),
+        storage=parse_storage(connection_string),
+        pool=PoolSettings(),
+        project="azcopy",
+        is_local=True,
+        sources={},
+    )
 
 
 def _environment(state: Path) -> dict[str, str]:

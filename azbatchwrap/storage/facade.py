@@ -61,7 +61,7 @@ class AzureBatchStorage:
         self.files_container = names.files_container(self.project)
         self._output_container = names.output_container(self.project)
         self._wire = BlobWire(self.account)
-        self._inventory = Inventory(self.account, self._wire, self.files_container, self.project)
+        self._inventory = Inventory(self._wire, self.files_container, self.project)
         self._hashes = HashCache(hash_cache or config.data_folder() / HASHES_FILE)
         self._uploader = Uploader(self._wire, self._inventory, self._hashes, self.progress)
         self._selections = {role: Selection(flat=role is Role.TASK) for role in Role}
@@ -215,7 +215,7 @@ class AzureBatchStorage:
             raise ConfigurationError(
                 f"{container!r} cannot name a container: 3 to 63 lower-case letters, digits and single inner hyphens"
             )
-        create_container(self.account, container, self.project)
+        create_container(self._wire, container, self.project)
         self._output_container = container
         return container
 

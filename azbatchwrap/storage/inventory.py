@@ -15,8 +15,6 @@ from xml.etree import ElementTree as ET
 from azbatchwrap import names
 from azbatchwrap.backoff import Backoff
 from azbatchwrap.errors import AzBatchWrapError, Conflict, NotFound
-from azbatchwrap.storage.account import Account
-from azbatchwrap.storage.faults import translated
 from azbatchwrap.storage.records import BlobEntry, Content
 from azbatchwrap.storage.wire import BlobWire
 
@@ -29,8 +27,7 @@ _UNTIL_DELETED = Backoff(attempts=20, base=4.0, kind="fixed", jitter=False)
 class Inventory:
     """The blobs of one container with their sizes. One listing answers for thousands of files."""
 
-    def __init__(self, account: Account, wire: BlobWire, container: str, project: str) -> None:
-        self._account = account
+    def __init__(self, wire: BlobWire, container: str, project: str) -> None:
         self._wire = wire
         self.container = container
         self._project = project
@@ -46,7 +43,7 @@ class Inventory:
             try:
                 self._sizes = {entry.name: entry.size for entry in list_blobs(self._wire, self.container)}
             except NotFound:
-                create_container(self._account, self.container, self._project)
+                create_container(self._wire, self.container, self._project)
                 self._sizes = {}
             self._listed_at = time.monotonic()
 
@@ -103,7 +100,7 @@ def _moment(text: str) -> datetime:
     return parsedate_to_datetime(text)
 
 
-def create_container(account: Account, container: str, project: str) -> None:
+def create_container(wire: BlobWire, container: str, project: str) -> None:
     """Makes the container, marked as this project's; that it is there already is no error.
 
     Azure needs half a minute to delete a container, and refuses its name until then: that is waited for.
@@ -112,8 +109,7 @@ def create_container(account: Account, container: str, project: str) -> None:
     attempt = 1
     while True:
         try:
-            with translated(f"creating the container {container}"):
-                account.client.create_container(container, metadata=metadata)
+            wire.create_container(container, metadata)
         except Conflict as error:
             if error.code == "ContainerAlreadyExists":
                 return
