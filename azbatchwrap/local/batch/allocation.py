@@ -41,7 +41,7 @@ async def _resize(service: Service, pool: Pool) -> None:
             await remove_nodes(service, pool, _least_busy(pool, surplus, dedicated=dedicated), pool.deallocation)
     missing = {
         dedicated: pool.target(dedicated=dedicated) - pool.current(dedicated=dedicated) for dedicated in (True, False)
-    }  # noqa: E501
+    }
     if max(missing.values()) > 0 and (delay := service.chaos.allocation_delay) > 0:
         await asyncio.sleep(delay)
     for dedicated, count in missing.items():

@@ -57,8 +57,8 @@ class BatchApp:
             raw_path,
             scope["query_string"].decode("latin-1"),
             headers,
-            f"{scope['scheme']}://{host}",
-            request_id,
+            base=f"{scope['scheme']}://{host}",
+            request_id=request_id,
         )
         response = await self._respond(request, receive)
         await _send(request, response, send)
@@ -68,8 +68,7 @@ class BatchApp:
             request.body = await _read_body(request, receive)
             self._key.check(request.method, request.raw_path, request.raw_query, request.headers)
             _check_version(request)
-            if (refusal := self._service.chaos.refuse()) is not None:
-                raise refusal
+            self._service.chaos.meet()
             handler, request.path = routes.find(request.method, request.raw_path)
             answer = handler(self._service, request)
             response = await answer if isawaitable(answer) else answer
@@ -83,7 +82,7 @@ class BatchApp:
         except Exception:
             log.exception("%s %s failed", request.method, request.raw_path)
             return _refusal(request, BatchError("InternalError"))
-        return response  # type: ignore[no-any-return]
+        return response
 
 
 async def _read_body(request: Request, receive: Receive) -> bytes:
@@ -131,7 +130,7 @@ async def _send(request: Request, response: Response, send: Send) -> None:
         headers.append((b"client-request-id", client_id.encode("latin-1")))
     body = response.body
     if response.stream is None:
-        if body and not (request.method == "HEAD"):
+        if body and request.method != "HEAD":
             headers.append(JSON_TYPE)
         if not any(name == b"content-length" for name, _ in response.headers) and response.status != 304:
             headers.append((b"content-length", b"0" if request.method == "HEAD" else b"%d" % len(body)))

@@ -24,7 +24,7 @@ def list_all(service: Service, request: Request) -> Response:
         "listapplicationsummariesresponses",
         service.applications.values(),
         lambda application: application["id"].lower(),
-        _view,
+        view=_view,
     )
 
 

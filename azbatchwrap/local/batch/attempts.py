@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Members of ``executionInfo`` that outlive an attempt.
+COUNTERS = ("retryCount", "lastRetryTime", "requeueCount", "lastRequeueTime")
 FRESH: dict[str, Any] = {"retryCount": 0, "requeueCount": 0}
 ENDED_BY_USER = {"category": "UserError", "code": "TaskEnded", "message": "Task Was Ended by User Request"}
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: somebody stopped the run
+class Stopped(Exception):
     """The run was stopped with an intent before or between attempts."""
 
 
@@ -113,7 +115,9 @@ async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
     spec = run.spec
     limit = wire.parse_duration(spec["constraints"]["maxWallClockTime"])
     seconds = None if limit >= wire.UNLIMITED else (limit - (wire.now() - first_start)) / wire.TICKS_PER_SECOND
-    environment = environment_of(service, run.job, run.node, run.row.id, folder, spec.get("environmentSettings"))
+    environment = environment_of(
+        service, run.job, run.node, task_id=run.row.id, folder=folder, own=spec.get("environmentSettings")
+    )
     launch = Launch(
         command_line=spec["commandLine"],
         folder=folder,
@@ -147,7 +151,7 @@ def _enter(service: Service, run: Run, state: int, handle: ProcessHandle | None)
     if run.state == READY:
         run.job.placed.discard(run.row.seq)
     node = f"{run.node.pool.id}/{run.node.id}"
-    service.tasks.began(run.row.seq, state, now, node, orjson.dumps(run.execution), process)
+    service.tasks.began(run.row.seq, state, now, node=node, execution=orjson.dumps(run.execution), process=process)
     service.count(run.job, run.state, -1, -run.row.slots)
     service.count(run.job, state, 1, run.row.slots)
     run.state = state
@@ -155,7 +159,7 @@ def _enter(service: Service, run: Run, state: int, handle: ProcessHandle | None)
 
 def _requeue(service: Service, run: Run) -> None:
     """Back to the queue. Only a user's request counts; recoveries leave ``requeueCount`` alone."""
-    execution = {key: run.execution.get(key) for key in ("retryCount", "lastRetryTime", "requeueCount") if key in run.execution} or dict(FRESH)  # fmt: skip  # noqa: E501
+    execution: dict[str, Any] = {key: run.execution[key] for key in COUNTERS if key in run.execution} or dict(FRESH)
     if run.intent == "requeue":
         execution["requeueCount"] += 1
         execution["lastRequeueTime"] = wire.format_ticks(wire.now())
@@ -181,9 +185,7 @@ def _finish(service: Service, run: Run, outcome: Outcome | None) -> None:
     if failure is not None:
         execution["failureInfo"] = failure
     execution["result"] = "success" if failure is None else "failure"
-    for key in ("retryCount", "lastRetryTime", "requeueCount", "lastRequeueTime"):
-        if key in run.execution:
-            execution[key] = run.execution[key]
+    execution |= {key: run.execution[key] for key in COUNTERS if key in run.execution}
     options = exit_options(run.spec, outcome, failed=failure is not None)
     satisfied = options.get("dependencyAction", "satisfy" if failure is None else "block") == "satisfy"
     started = wire.parse_time(execution["startTime"]) if "startTime" in execution else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 
 from azbatchwrap.local.batch import shapes, wire
@@ -76,7 +78,7 @@ def evaluate(service: Service, request: Request) -> Response:
     if not pool.spec["enableAutoScale"]:
         raise BatchError("OperationNotValidOnPool", [("Reason", "Autoscaling is not enabled on the pool.")])
     check_formula(formula)
-    run = {
+    run: dict[str, Any] = {
         "odata.metadata": f"{request.base}/$metadata#Microsoft.Azure.Batch.Protocol.Entities.AutoScaleRun",
         "timestamp": wire.format_ticks(wire.now()),
     }

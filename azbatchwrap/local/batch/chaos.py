@@ -35,13 +35,12 @@ class Chaos:
         except TypeError as error:
             raise ValueError(f"the setting chaos holds an unknown name: {error}") from error
 
-    def refuse(self) -> BatchError | None:
-        """The fault that this request meets, if it meets one."""
+    def meet(self) -> None:
+        """Raises the fault that this request meets, if it meets one."""
         if not self.throttle and not self.error:
-            return None
+            return
         chance = self._random.random()
         if chance < self.throttle:
-            return BatchError("TooManyRequests", headers=((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),))
+            raise BatchError("TooManyRequests", headers=((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),))
         if chance < self.throttle + self.error:
-            return BatchError("ServerBusy")
-        return None
+            raise BatchError("ServerBusy")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azbatchwrap.local.batch import wire
@@ -108,9 +109,9 @@ async def finish_deletion(
         await asyncio.to_thread(_remove_trees, folders)
 
 
-def _remove_trees(folders: list[object]) -> None:
+def _remove_trees(folders: list[Path]) -> None:
     for folder in folders:
-        shutil.rmtree(str(folder), ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def disable_job(service: Service, job: Job, option: str) -> asyncio.Task[None] | None:

@@ -17,6 +17,7 @@ def environment_of(
     service: Service,
     job: Job | None,
     node: Node,
+    *,
     task_id: str | None,
     folder: Path,
     own: list[dict[str, str]] | None,

@@ -15,8 +15,10 @@ CODES: dict[str, tuple[int, str]] = {
     "ApplicationNotFound": (404, "The specified application does not exist."),
     "AuthenticationFailed": (
         403,
-        "Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly "
-        "including the signature.",
+        (
+            "Server failed to authenticate the request. Make sure the value of Authorization header is formed "
+            "correctly including the signature."
+        ),
     ),
     "AutoScalingFormulaSyntaxError": (400, "The autoscale formula cannot be read."),
     "AutoScalingFormulaTooLong": (400, "The autoscale formula is longer than 8 KiB."),

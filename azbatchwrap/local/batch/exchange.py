@@ -21,7 +21,7 @@ class Request:
     __slots__ = ("base", "body", "headers", "host", "method", "path", "query", "raw_path", "raw_query", "request_id")
 
     def __init__(
-        self, method: str, raw_path: str, raw_query: str, headers: Mapping[str, str], base: str, request_id: str
+        self, method: str, raw_path: str, raw_query: str, headers: Mapping[str, str], *, base: str, request_id: str
     ) -> None:
         self.method = method
         self.raw_path = raw_path

@@ -62,8 +62,8 @@ def list_supported(_service: Service, request: Request) -> Response:
         "supportedimages",
         SUPPORTED,
         lambda entry: [entry["imageReference"][name] for name in ("publisher", "offer", "sku")],
-        lambda entry: entry,
-        odata.SUPPORTED_IMAGES,
+        view=lambda entry: entry,
+        fields=odata.SUPPORTED_IMAGES,
     )
 
 

@@ -138,15 +138,17 @@ def list_all(service: Service, request: Request) -> Response:
         "jobs",
         service.jobs.values(),
         lambda job: list(_place(job)),
-        lambda job: view(job, request),
-        odata.JOBS,
+        view=lambda job: view(job, request),
+        fields=odata.JOBS,
     )
 
 
 def list_of_schedule(service: Service, request: Request) -> Response:
     schedule = service.schedule(request.path[0])
     own = [job for job in service.jobs.values() if job.schedule == schedule.id]
-    return answer(request, "jobs", own, lambda job: job.number, lambda job: view(job, request), odata.JOBS_OF_SCHEDULE)
+    return answer(
+        request, "jobs", own, lambda job: job.number, view=lambda job: view(job, request), fields=odata.JOBS_OF_SCHEDULE
+    )
 
 
 def _changeable(service: Service, request: Request) -> Job:
@@ -283,8 +285,8 @@ def preparation_status(service: Service, request: Request) -> Response:
         "jobpreparationandreleasetaskstatuslist",
         nodes,
         lambda node: node.id,
-        lambda node: _status(job, node, request),
-        odata.PREPARATION_STATUS,
+        view=lambda node: _status(job, node, request),
+        fields=odata.PREPARATION_STATUS,
     )
 
 

@@ -16,7 +16,7 @@ from azbatchwrap.local.batch.exchange import Request, Response
 
 #: Most entries of one page, and the number when the client names none.
 PAGE = 1000
-_TOKEN_PREFIX = "WATV2:"
+_SKIP_PREFIX = "WATV2:"
 _T = TypeVar("_T")
 
 
@@ -71,7 +71,7 @@ def read_token(request: Request) -> Any:
     if not text:
         return None
     try:
-        return orjson.loads(base64.urlsafe_b64decode(text.removeprefix(_TOKEN_PREFIX)))
+        return orjson.loads(base64.urlsafe_b64decode(text.removeprefix(_SKIP_PREFIX)))
     except (binascii.Error, ValueError):
         raise bad_query("$skiptoken", text, "The token was not made by this service.") from None
 
@@ -84,7 +84,7 @@ def next_link(request: Request, token: Any) -> str:
         if name not in {"$skiptoken", "api-version"}
     ]
     packed = base64.urlsafe_b64encode(orjson.dumps(token)).decode()
-    pairs = [f"api-version={request.query['api-version']}", *kept, f"$skiptoken={_TOKEN_PREFIX}{packed}"]
+    pairs = [f"api-version={request.query['api-version']}", *kept, f"$skiptoken={_SKIP_PREFIX}{packed}"]
     return f"{request.url}?{'&'.join(pairs)}"
 
 
@@ -100,6 +100,7 @@ def answer(
     kind: str,
     things: Iterable[_T],
     key: Callable[[_T], Any],
+    *,
     view: Callable[[_T], dict[str, Any]],
     fields: odata.Fields | None = None,
 ) -> Response:

@@ -106,8 +106,8 @@ def list_all(service: Service, request: Request) -> Response:
         "nodes",
         pool.nodes.values(),
         lambda node: node.id,
-        lambda node: view(node, request),
-        odata.NODES,
+        view=lambda node: view(node, request),
+        fields=odata.NODES,
     )
 
 
@@ -240,7 +240,7 @@ def replace_user(service: Service, request: Request) -> Response:
     node = _found(service, request)
     name = _user(node, request)
     body = request.read(shapes.NODE_USER_UPDATE)
-    kept = {key: node.users[name][key] for key in ("name", "isAdmin") if key in node.users[name]}
+    kept: dict[str, Any] = {key: node.users[name][key] for key in ("name", "isAdmin") if key in node.users[name]}
     node.users[name] = {**kept, **body}
     service.save_node(node)
     return done(request, 200)
@@ -289,7 +289,7 @@ def list_extensions(service: Service, request: Request) -> Response:
         "extensions",
         _extensions(node),
         lambda extension: extension["vmExtension"]["name"].lower(),
-        lambda extension: extension,
+        view=lambda extension: extension,
     )
 
 

@@ -186,8 +186,8 @@ def list_all(service: Service, request: Request) -> Response:
         "pools",
         service.pools.values(),
         lambda pool: pool.id.lower(),
-        lambda pool: view(pool, request),
-        odata.POOLS,
+        view=lambda pool: view(pool, request),
+        fields=odata.POOLS,
     )
 
 
@@ -311,8 +311,8 @@ def counts(service: Service, request: Request) -> Response:
         "poolnodecounts",
         service.pools.values(),
         lambda pool: pool.id.lower(),
-        lambda pool: _counts(pool, request.version),
-        odata.NODE_COUNTS,
+        view=lambda pool: _counts(pool, request.version),
+        fields=odata.NODE_COUNTS,
     )
 
 
@@ -353,4 +353,4 @@ def _counts(pool: Pool, version: str) -> dict[str, Any]:
 
 def usage_metrics(_service: Service, request: Request) -> Response:
     """The service's own answer to accounts without completed aggregation intervals."""
-    return answer(request, "poolusagemetrics", (), str, dict, odata.USAGE_METRICS)
+    return answer(request, "poolusagemetrics", (), str, view=lambda _: {}, fields=odata.USAGE_METRICS)

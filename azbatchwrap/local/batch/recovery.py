@@ -9,6 +9,7 @@ import orjson
 
 from azbatchwrap.local.batch import wire
 from azbatchwrap.local.batch.allocation import boot, continue_deletion, continue_resize
+from azbatchwrap.local.batch.attempts import COUNTERS
 from azbatchwrap.local.batch.endings import (
     finish_deletion,
     finish_disabling,
@@ -85,9 +86,7 @@ def _recover_tasks(service: Service, job: Job, orphans: list[tuple[int, int]]) -
         if pid:
             orphans.append((pid, pid_start or 0))
         kept = orjson.loads(execution) if execution else {}
-        counters = {
-            key: kept[key] for key in ("retryCount", "lastRetryTime", "requeueCount", "lastRequeueTime") if key in kept
-        }  # noqa: E501
+        counters = {key: kept[key] for key in COUNTERS if key in kept}
         service.tasks.again(seq, wire.now(), orjson.dumps(counters) if counters else None)
         service.count(job, state, -1, -slots)
         service.count(job, READY, 1, slots)

@@ -107,10 +107,14 @@ def tick(service: Service, schedule: Schedule) -> None:
         return
     if schedule.next_run <= now:
         _run_due(service, schedule, times, now)
-        if schedule.next_run is None:
-            return
-    delay = min(LONGEST_TIMER_SECONDS, max(0.0, wire.to_unix(schedule.next_run) - wire.to_unix(wire.now())))
-    schedule.timer = service.loop.call_later(delay, tick, service, schedule)
+    _set_timer(service, schedule)
+
+
+def _set_timer(service: Service, schedule: Schedule) -> None:
+    if schedule.next_run is None:
+        return
+    delay = wire.to_unix(schedule.next_run) - wire.to_unix(wire.now())
+    schedule.timer = service.loop.call_later(min(LONGEST_TIMER_SECONDS, max(0.0, delay)), tick, service, schedule)
 
 
 def _run_due(service: Service, schedule: Schedule, times: dict[str, str], now: int) -> None:
@@ -177,8 +181,8 @@ def list_all(service: Service, request: Request) -> Response:
         "jobschedules",
         service.schedules.values(),
         lambda schedule: schedule.id.lower(),
-        lambda schedule: view(service, schedule, request),
-        odata.JOB_SCHEDULES,
+        view=lambda schedule: view(service, schedule, request),
+        fields=odata.JOB_SCHEDULES,
     )
 
 
@@ -208,8 +212,10 @@ def update(service: Service, request: Request) -> Response:
 def replace(service: Service, request: Request) -> Response:
     schedule = _open(service, request)
     body = _clean(service, request.read(shapes.SCHEDULE_REPLACE))
-    kept = {name: schedule.spec[name] for name in ("displayName",) if name in schedule.spec}
-    changes = {name: body[name] for name in ("schedule", "jobSpecification", "metadata") if name in body}
+    kept: dict[str, Any] = {name: schedule.spec[name] for name in ("displayName",) if name in schedule.spec}
+    changes: dict[str, Any] = {
+        name: body[name] for name in ("schedule", "jobSpecification", "metadata") if name in body
+    }
     return _apply(service, request, schedule, {**kept, "schedule": {}, **changes}, retimed=True)
 
 

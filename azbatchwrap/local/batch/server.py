@@ -29,7 +29,7 @@ SHUTDOWN_SECONDS = 3
 BACKLOG = 1024
 
 
-class AlreadyRunning(Exception):  # noqa: N818 - says what happened
+class AlreadyRunning(Exception):
     """Another service works on this data folder."""
 
 

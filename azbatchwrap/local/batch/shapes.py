@@ -189,13 +189,11 @@ class Shape:
         if not isinstance(value, dict):
             raise Refused(value, "The value must be an object.")
         kept: dict[str, Any] = {}
-        defaults = self.defaults
         met = 0
         for name, check in self.fields:
             if name in value:
                 met += 1
-                item = value[name]
-                if item is not None:
+                if (item := value[name]) is not None:
                     try:
                         item = check(item)
                     except Refused as refusal:
@@ -204,8 +202,13 @@ class Shape:
                     if item is not HIDDEN:
                         kept[name] = item
                     continue
-            if name in defaults:
-                kept[name] = defaults[name]
+            if name in self.defaults:
+                kept[name] = self.defaults[name]
+        self._check_whole(value, kept, met)
+        return kept
+
+    def _check_whole(self, value: dict[str, Any], kept: dict[str, Any], met: int) -> None:
+        """What concerns several fields: unknown ones, missing ones, and the shape's own rule."""
         if met != len(value):
             self._refuse_unknown(value)
         for name in self.required:
@@ -215,7 +218,6 @@ class Shape:
                 raise missing
         if self.rule is not None:
             self.rule(kept)
-        return kept
 
     def _refuse_unknown(self, value: dict[str, Any]) -> None:
         known = {name for name, _ in self.fields}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.batch import wire
@@ -83,14 +82,13 @@ def prepare(service: Service, job: Job, node: Node) -> Preparation:
 async def _prepare(service: Service, job: Job, preparation: Preparation) -> None:
     spec = job.preparation
     assert spec is not None
-    folder = job.folder(preparation.node) / spec["id"]
 
     def watch(info: Info, handle: ProcessHandle | None) -> None:
         preparation.prepared = info
         preparation.handle = handle
         save(service, preparation)
 
-    launch = _launch(service, job, preparation.node, spec, folder, spec["constraints"]["maxWallClockTime"])
+    launch = _launch(service, job, preparation.node, spec, spec["constraints"]["maxWallClockTime"])
     info = await run_side_task(service, launch, int(spec["constraints"]["maxTaskRetryCount"]), watch)
     preparation.is_ready = info["result"] == "success" or not spec["waitForSuccess"]
     preparation.work = None
@@ -116,14 +114,13 @@ async def release(service: Service, job: Job) -> None:
 async def _release(service: Service, job: Job, preparation: Preparation) -> None:
     spec = job.release
     assert spec is not None
-    folder = job.folder(preparation.node) / spec["id"]
 
     def watch(info: Info, handle: ProcessHandle | None) -> None:
         preparation.released = info
         preparation.handle = handle
         save(service, preparation)
 
-    launch = _launch(service, job, preparation.node, spec, folder, spec["maxWallClockTime"])
+    launch = _launch(service, job, preparation.node, spec, spec["maxWallClockTime"])
     await run_side_task(service, launch, 0, watch)
 
 
@@ -141,7 +138,9 @@ async def start_node(service: Service, node: Node) -> None:
     launch = Launch(
         command_line=spec["commandLine"],
         folder=folder,
-        environment=environment_of(service, None, node, None, folder, spec.get("environmentSettings")),
+        environment=environment_of(
+            service, None, node, task_id=None, folder=folder, own=spec.get("environmentSettings")
+        ),
         resource_files=spec.get("resourceFiles", ()),
         container=spec.get("containerSettings"),
     )
@@ -165,12 +164,15 @@ def _open(service: Service, node: Node, state: str) -> None:
     service.scheduler.wake(node.pool)
 
 
-def _launch(service: Service, job: Job, node: Node, spec: dict[str, Any], folder: Path, limit: str) -> Launch:
+def _launch(service: Service, job: Job, node: Node, spec: dict[str, Any], limit: str) -> Launch:
+    folder = job.folder(node) / spec["id"]
     ticks = wire.parse_duration(limit)
     return Launch(
         command_line=spec["commandLine"],
         folder=folder,
-        environment=environment_of(service, job, node, spec["id"], folder, spec.get("environmentSettings")),
+        environment=environment_of(
+            service, job, node, task_id=spec["id"], folder=folder, own=spec.get("environmentSettings")
+        ),
         resource_files=spec.get("resourceFiles", ()),
         wall_clock=None if ticks >= wire.UNLIMITED else ticks / wire.TICKS_PER_SECOND,
         container=spec.get("containerSettings"),

@@ -22,6 +22,9 @@ LAZY_COMMIT_SECONDS = 0.01
 RETRY_SECONDS = 1.0
 #: The log of changes is folded into the database by a thread once it has so many pages of 4 KiB.
 CHECKPOINT_PAGES = 4000
+PAGE_BYTES = 4096
+#: A log longer than this (64 MiB) is begun anew at the next chance.
+LONGEST_LOG_PAGES = 16_000
 #: Pages of the database that the process keeps: 8 MiB.
 CACHE_KIB = 8192
 
@@ -164,8 +167,7 @@ class Store:
 
     def _fold(self) -> None:
         """Fold the log into the database in a thread, so that no request waits for the disk."""
-        log_file = self.path.with_name(self.path.name + "-wal")
-        if self._folding is not None or log_file.stat().st_size < CHECKPOINT_PAGES * 4096:
+        if self._folding is not None or self._log_size() < CHECKPOINT_PAGES * PAGE_BYTES:
             return
         self._folding = asyncio.get_running_loop().run_in_executor(None, self._fold_now)
         self._folding.add_done_callback(self._folded)
@@ -181,6 +183,12 @@ class Store:
         self._folding = None
         if folding.exception() is not None:
             log.warning("folding the change log failed: %s", folding.exception())
+        elif not self.is_open and self._log_size() > LONGEST_LOG_PAGES * PAGE_BYTES:
+            # Little is left to fold: begin the log anew before it grows further.
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def _log_size(self) -> int:
+        return self.path.with_name(self.path.name + "-wal").stat().st_size
 
     def close(self) -> None:
         self.commit()

@@ -73,7 +73,7 @@ class TaskTable:
         )
         return [TaskRow(*row) for row in found if row[0] not in passed_over]
 
-    def began(self, seq: int, state: int, now: int, node: str, execution: bytes, process: tuple[int, int]) -> None:
+    def began(self, seq: int, state: int, now: int, *, node: str, execution: bytes, process: tuple[int, int]) -> None:
         """Enter PREPARING or RUNNING on a node."""
         self._store.write(
             "UPDATE tasks SET previous = state, previous_since = since, state = ?, since = ?, node = ?,"

@@ -168,7 +168,7 @@ def _row(job: Job, spec: dict[str, Any], now: int) -> tuple[Any, ...]:
     return (job.number, task_id, state, now, now, now, slots, retention, display, orjson.dumps(spec), 0, number)
 
 
-def _check_against_job(service: Service, job: Job, spec: dict[str, Any]) -> None:
+def _check_against_job(job: Job, spec: dict[str, Any]) -> None:
     needs = spec.get("dependsOn")
     if needs is not None:
         if not job.spec["usesTaskDependencies"]:
@@ -231,7 +231,7 @@ def add_manager(service: Service, job: Job, manager: dict[str, Any]) -> None:
 def create(service: Service, request: Request) -> Response:
     job = _open_job(service, request)
     spec = request.read(shapes.TASK)
-    _check_against_job(service, job, spec)
+    _check_against_job(job, spec)
     task_id = spec["id"]
     if service.tasks.existing(job.number, [task_id]):
         raise BatchError("TaskExists")
@@ -257,20 +257,26 @@ def create_collection(service: Service, request: Request) -> Response:
     place = f"{request.base}/jobs/{job.id}/tasks/"
     for item in items:
         try:
-            spec = shapes.TASK.read(item)
-            _check_against_job(service, job, spec)
-            task_id = spec["id"]
-            if task_id.lower() in taken:
-                raise BatchError("TaskExists")
+            spec = _checked(job, item, taken)
         except BatchError as error:
             results.append(_refused(request, item, error))
             continue
+        task_id = spec["id"]
         taken.add(task_id.lower())
         specs.append(spec)
         results.append({"status": "Success", "taskId": task_id, **stamp, "location": place + task_id})
     if specs:
         _insert(service, job, specs, now)
     return Response(200, orjson.dumps({"odata.metadata": f"{request.base}/$metadata#taskaddresult", "value": results}))
+
+
+def _checked(job: Job, item: Any, taken: set[str]) -> dict[str, Any]:
+    """One task of a collection. Raises BatchError."""
+    spec = shapes.TASK.read(item)
+    _check_against_job(job, spec)
+    if spec["id"].lower() in taken:
+        raise BatchError("TaskExists")
+    return spec
 
 
 def _refused(request: Request, item: Any, error: BatchError) -> dict[str, Any]:
@@ -325,9 +331,9 @@ def list_all(service: Service, request: Request) -> Response:
     token = read_token(request)
     _continue_after(where, parameters, token, by_time=bool(by_time))
     make = _renderer(request, job)
-    order = "since, seq" if by_time else "id"
+    order = "since, seq" if by_time else _order(job, wanted, size)
     if wanted is not None and translated is None:
-        return _scan(service, request, job, wanted, (where, parameters, order), size, make)
+        return _scan(service, request, job, (wanted, where, parameters))
     rows = service.tasks.page(" AND ".join(where), parameters, order, size + 1)
     more = _token(rows[size - 1], by_time=bool(by_time)) if len(rows) > size else None
     return page_answer(request, "tasks", map(make, rows[:size]), more)
@@ -338,6 +344,19 @@ def _pinned(text: str) -> str | None:
         return None
     found = _PINNED_STATE.search(text)
     return _PIN.get(found.group(1).lower()) if found else None
+
+
+def _order(job: Job, wanted: odata.Filter | None, size: int) -> str:
+    """By id: along the index of ids, or sorting what the index of states gives, whichever reads fewer rows.
+
+    ``+id`` keeps SQLite from using the former.
+    """
+    found = _PINNED_STATE.search(wanted.text) if wanted is not None and _pinned(wanted.text) else None
+    if found is None:
+        return "id"
+    numbers = [index for index, state in enumerate((*TASK_STATES, "completed")) if state == found.group(1).lower()]
+    matching, total = sum(job.counts[index] for index in numbers), sum(job.counts)
+    return "+id" if matching * matching <= size * total else "id"
 
 
 def _continue_after(where: list[str], parameters: list[Any], token: Any, *, by_time: bool) -> None:
@@ -357,22 +376,16 @@ def _token(row: Row, *, by_time: bool) -> Any:
     return [row[_SINCE], row[_SEQ]] if by_time else row[ID]
 
 
-def _scan(
-    service: Service,
-    request: Request,
-    job: Job,
-    wanted: odata.Filter,
-    query: tuple[list[str], list[Any], str],
-    size: int,
-    make: Any,
-) -> Response:
+def _scan(service: Service, request: Request, job: Job, query: tuple[odata.Filter, list[str], list[Any]]) -> Response:
     """A filter that SQL cannot express: read on until the page is full."""
-    where, parameters, order = query
+    wanted, where, parameters = query
+    size = page_size(request)
+    make = _renderer(request, job)
     kept: list[Row] = []
     after: list[Any] = []
     clause = ""
     while True:
-        rows = service.tasks.page(" AND ".join(where) + clause, [*parameters, *after], order, size)
+        rows = service.tasks.page(" AND ".join(where) + clause, [*parameters, *after], "id", size)
         for row in rows:
             shown = orjson.loads(b"{" + render(row, job, request.base, request.version) + b"}")
             if wanted.matches(shown):

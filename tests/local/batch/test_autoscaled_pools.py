@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 from azure.batch import BatchClient, models
@@ -13,7 +13,7 @@ from tests.local.batch.conftest import add_pool
 
 
 def enable(client: BatchClient, pool_id: str, formula: str) -> None:
-    interval = datetime.timedelta(minutes=6)
+    interval = dt.timedelta(minutes=6)
     client.enable_pool_auto_scale(
         pool_id,
         models.BatchPoolEnableAutoScaleOptions(auto_scale_formula=formula, auto_scale_evaluation_interval=interval),
@@ -28,7 +28,7 @@ def test_enabling_evaluates_at_once(client: BatchClient) -> None:
     wait_until(lambda: client.get_pool(pool_id).current_dedicated_nodes == 2)
     pool = client.get_pool(pool_id)
     assert pool.enable_auto_scale
-    assert pool.auto_scale_evaluation_interval == datetime.timedelta(minutes=6)
+    assert pool.auto_scale_evaluation_interval == dt.timedelta(minutes=6)
     expected = "$TargetDedicatedNodes=2;$TargetLowPriorityNodes=0;$NodeDeallocationOption=requeue"
     assert pool.auto_scale_run.results == expected
     tried = client.evaluate_pool_auto_scale(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 from azure.batch import BatchClient, models
@@ -25,7 +25,7 @@ def add_schedule(client: BatchClient, schedule: models.BatchJobScheduleConfigura
 
 def test_the_first_job_is_there_at_once(client: BatchClient, pool_id: str) -> None:
     daily = models.BatchJobScheduleConfiguration(
-        recurrence_interval=datetime.timedelta(days=1), start_window=datetime.timedelta(hours=1)
+        recurrence_interval=dt.timedelta(days=1), start_window=dt.timedelta(hours=1)
     )
     schedule_id = add_schedule(client, daily, pool_id)
 
@@ -33,8 +33,8 @@ def test_the_first_job_is_there_at_once(client: BatchClient, pool_id: str) -> No
 
     assert client.job_schedule_exists(schedule_id)
     assert schedule.execution_info.recent_job.id == f"{schedule_id}:job-1"
-    assert schedule.execution_info.next_run_time - schedule.creation_time == datetime.timedelta(days=1)
-    assert schedule.schedule.start_window == datetime.timedelta(hours=1)
+    assert schedule.execution_info.next_run_time - schedule.creation_time == dt.timedelta(days=1)
+    assert schedule.schedule.start_window == dt.timedelta(hours=1)
     (job,) = client.list_jobs_from_schedule(schedule_id)
     task_id = add_task(client, job.id, "pwd")
     task = completed(client, job.id, task_id)
@@ -47,7 +47,7 @@ def test_the_first_job_is_there_at_once(client: BatchClient, pool_id: str) -> No
 
 
 def test_nothing_runs_before_its_time(client: BatchClient) -> None:
-    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
+    later = dt.datetime.now(dt.timezone.utc) + dt.timedelta(hours=1)
     schedule_id = add_schedule(client, models.BatchJobScheduleConfiguration(do_not_run_until=later))
     assert list(client.list_jobs_from_schedule(schedule_id)) == []
     assert client.get_job_schedule(schedule_id).execution_info.next_run_time == later
@@ -97,7 +97,7 @@ def test_update_and_replace(client: BatchClient) -> None:
 
 
 def test_one_job_at_a_time(client: BatchClient) -> None:
-    minutely = models.BatchJobScheduleConfiguration(recurrence_interval=datetime.timedelta(minutes=1))
+    minutely = models.BatchJobScheduleConfiguration(recurrence_interval=dt.timedelta(minutes=1))
     schedule_id = add_schedule(client, minutely)
     (job,) = client.list_jobs_from_schedule(schedule_id)
     client.begin_terminate_job(job.id, models._models.BatchJobTerminateOptions(termination_reason="x")).result()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 from azure.batch import BatchClient, models
@@ -45,12 +45,12 @@ def test_patch_replaces_whole_objects_and_put_restores_defaults(client: BatchCli
     client.update_job(
         job_id,
         models.BatchJobUpdateOptions(
-            constraints=models.BatchJobConstraints(max_wall_clock_time=datetime.timedelta(hours=26))
+            constraints=models.BatchJobConstraints(max_wall_clock_time=dt.timedelta(hours=26))
         ),
     )
     patched = client.get_job(job_id)
     assert patched.constraints.max_task_retry_count == 0
-    assert patched.constraints.max_wall_clock_time == datetime.timedelta(hours=26)
+    assert patched.constraints.max_wall_clock_time == dt.timedelta(hours=26)
     assert patched.priority == 7
 
     client.replace_job(job_id, models.BatchJob(pool_info=models.BatchPoolInfo(pool_id="p")))
@@ -122,7 +122,7 @@ def test_a_job_without_tasks_ends_at_once_when_asked_to(client: BatchClient) -> 
 
 
 def test_the_wall_clock_ends_a_job(client: BatchClient, pool_id: str) -> None:
-    limit = models.BatchJobConstraints(max_wall_clock_time=datetime.timedelta(seconds=1))
+    limit = models.BatchJobConstraints(max_wall_clock_time=dt.timedelta(seconds=1))
     job_id = add_job(client, pool_id, constraints=limit)
     add_task(client, job_id, "sleep 60")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 from azure.batch import BatchClient, models
@@ -10,7 +10,6 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 
 from tests.fixtures_service import wait_until
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed, machine, new_id
-
 
 #: The SDK sends no request at all without options here.
 OPTION = models._models.BatchNodeDisableSchedulingOptions(node_disable_scheduling_option="requeue")
@@ -231,7 +230,7 @@ def test_deallocate_and_start(client: BatchClient) -> None:
 def test_node_users_and_login(client: BatchClient) -> None:
     pool_id = add_pool(client)
     (node,) = client.list_nodes(pool_id)
-    expiry = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+    expiry = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=1)
     user = models.BatchNodeUserCreateOptions(name="guest", password="p", expiry_time=expiry)
     client.create_node_user(pool_id, node.id, user)
     with pytest.raises(ResourceExistsError) as refused:

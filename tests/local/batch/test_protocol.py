@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import hashlib
 import hmac
 import http.client
@@ -74,8 +74,8 @@ class Raw:
         return f"SharedKey {account}:{base64.b64encode(digest).decode()}"
 
 
-def now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
 
 
 @pytest.fixture
@@ -109,8 +109,8 @@ def test_every_answer_carries_the_services_headers(raw: Raw) -> None:
         {"authorization": "SharedKey"},
         {"authorization": "Bearer abc"},
         {"authorization": "SharedKey localtest:%%%"},
-        {"date": now() - datetime.timedelta(minutes=16)},
-        {"date": now() + datetime.timedelta(minutes=16)},
+        {"date": now() - dt.timedelta(minutes=16)},
+        {"date": now() + dt.timedelta(minutes=16)},
     ],
 )
 def test_a_wrong_signature_is_refused(raw: Raw, change: dict[str, Any]) -> None:
@@ -225,7 +225,7 @@ def test_entity_tags_are_the_ticks_of_the_last_change(raw: Raw, client: BatchCli
     _, headers, job = raw("GET", f"/jobs/{job_id}?{VERSION}")
     assert headers["etag"] == job["eTag"]
     moment, _, fraction = job["lastModified"].removesuffix("Z").partition(".")
-    days = datetime.datetime.fromisoformat(moment) - datetime.datetime(1, 1, 1)
+    days = dt.datetime.fromisoformat(moment + "+00:00") - dt.datetime(1, 1, 1, tzinfo=dt.timezone.utc)
     ticks = (days.days * 86400 + days.seconds) * 10_000_000 + int(fraction.ljust(7, "0") or 0)
     assert int(job["eTag"], 16) == ticks
 
@@ -258,8 +258,8 @@ def test_conditions_of_the_sdk(client: BatchClient) -> None:
 
 def test_conditions_by_time(raw: Raw, client: BatchClient) -> None:
     job_id = add_job(client, "p")
-    past = format_datetime(now() - datetime.timedelta(hours=1), usegmt=True)
-    future = format_datetime(now() + datetime.timedelta(hours=1), usegmt=True)
+    past = format_datetime(now() - dt.timedelta(hours=1), usegmt=True)
+    future = format_datetime(now() + dt.timedelta(hours=1), usegmt=True)
     path = f"/jobs/{job_id}?{VERSION}"
     body = {"priority": 5}
     assert code_of(raw("PATCH", path, body, {"If-Unmodified-Since": past})) == (412, "ConditionNotMet")

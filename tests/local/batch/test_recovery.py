@@ -113,7 +113,7 @@ def test_a_graceful_stop_ends_tasks_and_runs_them_again(batch_service: BatchServ
             job_id,
             "test -e $AZ_BATCH_NODE_SHARED_DIR/m && echo second || { touch $AZ_BATCH_NODE_SHARED_DIR/m; sleep 60; }",
             id="t",
-        )  # noqa: E501
+        )
         wait_until(lambda: client.get_task(job_id, "t").state == models.BatchTaskState.RUNNING)
         node = client.get_task(job_id, "t").node_info.node_id
         wait_until(lambda: "shared/m" in {file.name for file in client.list_node_files(pool_id, node, recursive=True)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 from azure.batch import BatchClient, models
@@ -83,11 +83,11 @@ def test_retries_are_counted_and_end(client: BatchClient, job_id: str) -> None:
 
 
 def test_the_wall_clock_ends_a_task(client: BatchClient, job_id: str) -> None:
-    limit = models.BatchTaskConstraints(max_wall_clock_time=datetime.timedelta(seconds=0.5))
+    limit = models.BatchTaskConstraints(max_wall_clock_time=dt.timedelta(seconds=0.5))
     task = completed(client, job_id, add_task(client, job_id, "sleep 60", constraints=limit))
 
     assert task.execution_info.failure_info.code == "TaskEnded"
-    assert task.execution_info.end_time - task.execution_info.start_time < datetime.timedelta(seconds=30)
+    assert task.execution_info.end_time - task.execution_info.start_time < dt.timedelta(seconds=30)
 
 
 def test_environment_of_job_task_and_service(client: BatchClient, pool_id: str) -> None:
@@ -284,7 +284,7 @@ def test_what_completed_since_is_listed_in_order_of_time(client: BatchClient, jo
     )
     all_completed(client, job_id, 8)
 
-    since = (moment + datetime.timedelta(microseconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    since = (moment + dt.timedelta(microseconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     wanted = f"state eq 'completed' and stateTransitionTime ge {since}"
     found = list(client.list_tasks(job_id, filter=wanted, max_results=3, select=["id", "stateTransitionTime"]))
 
@@ -315,7 +315,7 @@ def test_a_wide_task_waits_for_its_slots(client: BatchClient) -> None:
 
 
 def test_files_go_after_their_retention_time(client: BatchClient, job_id: str) -> None:
-    short = models.BatchTaskConstraints(retention_time=datetime.timedelta(seconds=0))
+    short = models.BatchTaskConstraints(retention_time=dt.timedelta(seconds=0))
     task_id = add_task(client, job_id, constraints=short)
     completed(client, job_id, task_id)
 
