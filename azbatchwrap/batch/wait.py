@@ -73,7 +73,7 @@ class Waiter:
         self.progress.start("tasks", f"job {self.job_id}", unit="tasks")
         self._take_in(self._list())
         interval, next_pool, quiet = self.pace.shortest, self.clock(), 0
-        while not self._through_outages(self._finished):
+        while self._pending or not self._through_outages(self._nothing_is_left):
             if self.clock() >= next_pool:
                 if self._through_outages(self._nothing_to_wait_for):
                     break
@@ -126,10 +126,8 @@ class Waiter:
         self._take_in(self._list(filter_text))
         return len(self._pending) != before
 
-    def _finished(self) -> bool:
-        """Whether nothing is left, tasks that were added while we waited included."""
-        if self._pending:
-            return False
+    def _nothing_is_left(self) -> bool:
+        """Whether no task was added while we waited for those we knew."""
         self._take_in(self._list("state ne 'completed'"))
         return not self._pending
 
