@@ -119,13 +119,15 @@ class AzureBatch:
             self.service.close()
 
     def _seal_or_end(self, job: _OpenJob) -> None:
+        job_id = job.facts.job_id
         try:
-            if job.following:
-                self.jobs.seal(job.facts.job_id)
+            # Another process may have added tasks to it.
+            if job.following or any(self.service.list(at("jobs", job_id, "tasks"), select=("id",), page=1)):
+                self.jobs.seal(job_id)
             else:
-                self.jobs.terminate(job.facts.job_id)
+                self.jobs.terminate(job_id)
         except NotFound:
-            _log.info("job %s is gone already", job.facts.job_id)
+            _log.info("job %s is gone already", job_id)
 
     # -- pools --
 

@@ -121,21 +121,29 @@ class Submission:
         Raises the `ServiceError` branch of the first refusal, after the others were sent, or of the failed request.
         """
         tally = _Tally()
-        in_flight: set[Future[None]] = set()
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="azbatchwrap-submit") as workers:
-            for chunk in chunks(tasks):
-                while len(in_flight) >= self._window.size:
-                    in_flight = wait(in_flight, return_when=FIRST_COMPLETED).not_done
-                    self._progress.update("submit", tally.accepted)
-                if tally.hopeless:
-                    break
-                in_flight.add(workers.submit(self._send, chunk, tally))
+            try:
+                self._feed(workers, tasks, tally)
+            except BaseException as error:
+                # The data ended in an error, or Ctrl-C came: what has not left yet stays here.
+                tally.failed = error
+                raise
         self._progress.update("submit", tally.accepted)
         if tally.failed is not None:
             raise tally.failed
         if tally.refused:
             raise _refusals(self._job, tally)
         return tally.accepted
+
+    def _feed(self, workers: ThreadPoolExecutor, tasks: Iterable[ReadyTask], tally: _Tally) -> None:
+        in_flight: set[Future[None]] = set()
+        for chunk in chunks(tasks):
+            while len(in_flight) >= self._window.size:
+                in_flight = wait(in_flight, return_when=FIRST_COMPLETED).not_done
+                self._progress.update("submit", tally.accepted)
+            if tally.hopeless:
+                return
+            in_flight.add(workers.submit(self._send, chunk, tally))
 
     def _send(self, chunk: list[ReadyTask], tally: _Tally) -> None:
         if tally.hopeless:
