@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
@@ -41,10 +41,10 @@ class BlobWire:
         self._account = account
         self._patience = patience or PATIENCE
         self.connections = CONNECTIONS
-        self._pool = _connection_pool(account, self.connections)
+        self._pool, self._origin = _connection_pool(account, self.connections)
 
     def close(self) -> None:
-        self._pool.clear()
+        self._pool.close()
 
     def put_blob(self, container: str, blob: str, data: bytes) -> None:
         """Writes a whole blob, over an older one if there is. The service compares our MD5 with what arrived."""
@@ -122,13 +122,14 @@ class BlobWire:
 
     def _attempt(self, request: _Request, doing: str, *, stream: bool) -> BaseHTTPResponse:
         try:
-            answer = self._pool.request(
+            answer = self._pool.urlopen(
                 request.method,
-                request.address,
+                request.address.removeprefix(self._origin),
                 body=request.data,
                 headers=self._account.signed(request.method, request.url, request.full_headers, request.query),
                 retries=False,
                 redirect=False,
+                assert_same_host=False,
                 preload_content=not stream,
             )
         except urllib3.exceptions.HTTPError as error:
@@ -181,15 +182,20 @@ def _md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-def _connection_pool(account: Account, connections: int) -> urllib3.PoolManager:
-    """Connections that honour the same proxy and certificate settings as the SDK beside us."""
+def _connection_pool(account: Account, connections: int) -> tuple[urllib3.HTTPConnectionPool, str]:
+    """Connections to the account, and the part of an address that is left out of what is sent over them.
+
+    They honour the same proxy and certificate settings as the SDK beside us; within a machine there is no proxy.
+    """
     options: dict[str, Any] = {
         "maxsize": connections,
         "block": True,
         "timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
     }
+    parts = urlsplit(account.blob_url)
+    origin = f"{parts.scheme}://{parts.netloc}"
     if account.is_local:
-        return urllib3.PoolManager(**options)
+        return urllib3.PoolManager(**options).connection_from_url(account.blob_url), origin
     import requests
 
     with requests.Session() as session:
@@ -197,4 +203,6 @@ def _connection_pool(account: Account, connections: int) -> urllib3.PoolManager:
     verify = found["verify"]
     options["ca_certs"] = verify if isinstance(verify, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
     proxy = requests.utils.select_proxy(account.blob_url, found["proxies"])
-    return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+    manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+    # A proxy of plain http wants whole addresses; one of https only passes the connection on.
+    return manager.connection_from_url(account.blob_url), "" if proxy and parts.scheme == "http" else origin

@@ -186,8 +186,22 @@ def test_names_that_could_leave_the_folder_are_replaced_and_reported(opened: Ope
         path.name for path in paths if path.name not in {"ok", "..%2Fnot"}
     )
     assert len(heard.messages) == 2
-    assert any("left out" in text for text in heard.messages)
+    assert all("saved as t1/unsafe-" in text for text in heard.messages)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "deep"]
+
+
+def test_a_blob_whose_name_no_address_reaches_does_not_keep_others_back(
+    opened: Opener, forwarder: Forwarder, tmp_path: Path
+) -> None:
+    """Azure resolves dots in addresses before it looks for the blob."""
+    heard = Heard()
+    storage = opened(forwarder, progress=heard)
+    storage.create_output_folder()
+    for blob in ("j/t1/a/../b", "j/t1/ok"):
+        storage.write_bytes(storage.output_container, blob, b"x")
+    forwarder.faults.append(lambda request: (404, {}, b"") if ".." in request.path else None)
+    assert storage.download_results("j", tmp_path) == [tmp_path / "t1/ok"]
+    assert heard.messages == ["'j/t1/a/../b' cannot be a file's name here: left out"]
 
 
 @pytest.mark.parametrize("name", ["ü ñ/日本.txt", "a'b\"c.txt", "new\nline", "per%20cent", "q?x#y&z=1"])
