@@ -9,22 +9,27 @@ if TYPE_CHECKING:
     from .config import Settings, load
     from .errors import (
         AccessDenied,
+        AttemptTimeout,
         AzBatchWrapError,
         ConfigurationError,
         Conflict,
         DependencyFailed,
+        EndpointDown,
         ManifestError,
         NodeUnusable,
         NoEligibleNode,
         NotFound,
         PoolError,
         ResizeFailed,
+        RetryableError,
         ServiceError,
         StartTaskFailed,
         TaskFailed,
         Throttled,
         Unreachable,
         WaitTimeout,
+        WorkerDied,
+        WorkItemError,
     )
     from .storage import AzureBatchStorage, FileReference
 
@@ -59,6 +64,11 @@ __all__ = [  # noqa: RUF022 (grouped by what a reader looks for)
     "TaskFailed",
     "DependencyFailed",
     "WaitTimeout",
+    "WorkItemError",
+    "RetryableError",
+    "EndpointDown",
+    "AttemptTimeout",
+    "WorkerDied",
 ]
 
 #: Where a name lives. Nothing is imported before it is asked for: `azbatchwrap --help` must not load an SDK.

@@ -16,6 +16,11 @@ AzBatchWrapError
 │   └── NoEligibleNode
 ├── TaskFailed                a task ran and failed, or could not start
 │   └── DependencyFailed      it never ran: a task it depends on failed
+├── WorkItemError             an attempt at a work item failed, and another one would too
+│   └── RetryableError        another attempt may succeed (``retry_after`` in seconds, when known)
+│       ├── EndpointDown      the endpoint is to blame: no connection, or it broke off
+│       ├── AttemptTimeout    the attempt took longer than it may
+│       └── WorkerDied        the worker process ended in the middle of the item
 └── WaitTimeout               the time given to a wait is over; the work goes on
 """
 
@@ -25,22 +30,27 @@ from collections.abc import Sequence
 
 __all__ = [
     "AccessDenied",
+    "AttemptTimeout",
     "AzBatchWrapError",
     "ConfigurationError",
     "Conflict",
     "DependencyFailed",
+    "EndpointDown",
     "ManifestError",
     "NoEligibleNode",
     "NodeUnusable",
     "NotFound",
     "PoolError",
     "ResizeFailed",
+    "RetryableError",
     "ServiceError",
     "StartTaskFailed",
     "TaskFailed",
     "Throttled",
     "Unreachable",
     "WaitTimeout",
+    "WorkItemError",
+    "WorkerDied",
 ]
 
 
@@ -162,6 +172,34 @@ class TaskFailed(AzBatchWrapError):
 
 class DependencyFailed(TaskFailed):
     """The task never ran, because a task it depends on did not succeed."""
+
+
+class WorkItemError(AzBatchWrapError):
+    """An attempt at a work item failed, and another one would fail too."""
+
+
+class RetryableError(WorkItemError):
+    """An attempt at a work item failed; another one may succeed, ``retry_after`` seconds later if that is known."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EndpointDown(RetryableError):
+    """An endpoint cannot be reached, or broke off. ``sent``: the request had reached it, so the attempt counts."""
+
+    def __init__(self, message: str, *, sent: bool = True, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.sent = sent
+
+
+class AttemptTimeout(RetryableError):
+    """An attempt at a work item took longer than it may."""
+
+
+class WorkerDied(RetryableError):
+    """The worker process ended in the middle of a work item: a crash, or the system was out of memory."""
 
 
 class WaitTimeout(AzBatchWrapError):
