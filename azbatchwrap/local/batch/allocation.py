@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.batch import wire
+from azbatchwrap.local.batch.images import is_windows
 from azbatchwrap.local.batch.model import Node, Pool
 from azbatchwrap.local.batch.node import NodePlace
 from azbatchwrap.local.batch.side_tasks import start_node
 
 if TYPE_CHECKING:
     from azbatchwrap.local.batch.service import Service
+
+log = logging.getLogger(__name__)
 
 #: What the service itself shows as the resize timeout of a pool that is being deleted.
 DELETION_TIMEOUT = "PT7M9.497S"
@@ -44,11 +48,15 @@ async def _resize(service: Service, pool: Pool) -> None:
     }
     if max(missing.values()) > 0 and (delay := service.chaos.allocation_delay) > 0:
         await asyncio.sleep(delay)
-    for dedicated, count in missing.items():
-        for made in range(count):
-            add_node(service, pool, dedicated=dedicated)
-            if made % 20 == 19:
-                await asyncio.sleep(0)
+    try:
+        for dedicated, count in missing.items():
+            for made in range(count):
+                add_node(service, pool, dedicated=dedicated)
+                if made % 20 == 19:
+                    await asyncio.sleep(0)
+    except OSError as error:
+        log.exception("no folder for a node of pool %s", pool.id)
+        pool.resize_errors.append({"code": "AllocationFailed", "message": f"No folder for a node: {error}"})
     settle(service, pool)
 
 
@@ -92,6 +100,7 @@ def add_node(service: Service, pool: Pool, *, dedicated: bool) -> Node:
         since=now,
         booted=now,
     )
+    node.folders.create()
     pool.addresses += 1
     pool.nodes[node_id] = node
     boot(service, node)
@@ -103,6 +112,11 @@ def boot(service: Service, node: Node) -> None:
     node.folders.create()
     node.booted = wire.now()
     service.save_node(node)
+    if is_windows(node.pool.spec.get("virtualMachineConfiguration")):
+        node.enter("unusable")
+        node.errors = [{"code": "UnsupportedOS", "message": "This machine runs Linux nodes only."}]
+        service.save_node(node)
+        return
     if node.pool.spec.get("startTask") is None:
         node.start_task = node.start_info = None
         node.enter("idle")

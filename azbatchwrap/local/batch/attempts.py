@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from azbatchwrap.local.batch import wire
+from azbatchwrap.local.batch import multi_instance, wire
 from azbatchwrap.local.batch.endings import disable_job, job_may_be_over, terminate_job
 from azbatchwrap.local.batch.environment import environment_of
 from azbatchwrap.local.batch.model import (
@@ -104,7 +104,7 @@ async def _prepared(service: Service, run: Run) -> None:
     if preparation.work is not None and not preparation.work.done():
         _enter(service, run, PREPARING, None)
         await asyncio.wait({preparation.work})
-    if preparation.is_ready is False:
+    if preparation.is_ready is not True:
         run.intent = run.intent or "recover"
     if run.intent is not None:
         raise Stopped
@@ -115,9 +115,14 @@ async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
     spec = run.spec
     limit = wire.parse_duration(spec["constraints"]["maxWallClockTime"])
     seconds = None if limit >= wire.UNLIMITED else (limit - (wire.now() - first_start)) / wire.TICKS_PER_SECOND
-    environment = environment_of(
-        service, run.job, run.node, task_id=run.row.id, folder=folder, own=spec.get("environmentSettings")
-    )
+    if "multiInstanceSettings" in spec:
+        environment = multi_instance.environment(service, run, run.node, folder)
+        if (failed := await multi_instance.coordinate(service, run)) is not None:
+            return failed
+    else:
+        environment = environment_of(
+            service, run.job, run.node, task_id=run.row.id, folder=folder, own=spec.get("environmentSettings")
+        )
     launch = Launch(
         command_line=spec["commandLine"],
         folder=folder,

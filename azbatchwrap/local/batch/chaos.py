@@ -18,10 +18,9 @@ class Chaos:
 
     throttle: float = 0.0
     error: float = 0.0
+    #: Seconds until new nodes are there.
     allocation_delay: float = 0.0
-    counts_lag: float = 0.0
-    spot_preemption: float = 0.0
-    upload_error: float = 0.0
+    #: Whether jobs may ask for task pre-emption, which on Azure needs the support's approval.
     allow_preemption: bool = False
     _random: random.Random = field(default_factory=random.Random)
 

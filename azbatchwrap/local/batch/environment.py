@@ -22,6 +22,8 @@ def environment_of(
     folder: Path,
     own: list[dict[str, str]] | None,
     further: Mapping[str, str] | None = None,
+    hosts: tuple[str, ...] = (),
+    host: str | None = None,
 ) -> dict[str, str]:
     """The job's common settings, the task's own over them, and the service's variables over both."""
     settings: dict[str, str] = {}
@@ -40,5 +42,7 @@ def environment_of(
         is_dedicated=node.is_dedicated,
         preparation_folder=prepared,
         further=further,
+        hosts=hosts,
+        host=host,
     )
     return task_environment(node.place, identity, folder, settings, service.network)

@@ -65,6 +65,8 @@ class Request:
         headers = self.headers
         if not any(name in headers for name in _CONDITIONS):
             return
+        if "if-match" in headers and "if-none-match" in headers:
+            raise BatchError("MultipleConditionHeadersNotSupported")
         tag = wire.etag(modified)
         if (match := headers.get("if-match")) and not _names(match, tag):
             raise BatchError("ConditionNotMet")

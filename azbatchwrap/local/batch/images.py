@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.batch import odata
 from azbatchwrap.local.batch.errors import bad_property
 from azbatchwrap.local.batch.exchange import Request, Response
 from azbatchwrap.local.batch.lists import answer
-from azbatchwrap.local.batch.service import Service
+
+if TYPE_CHECKING:
+    from azbatchwrap.local.batch.service import Service
 
 _GEN2 = ("Generation2VMImage",)
 _DOCKER = ("DockerCompatible", "NvidiaTeslaDriverInstalled")

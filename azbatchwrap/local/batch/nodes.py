@@ -32,7 +32,7 @@ def view(node: Node, request: Request) -> dict[str, Any]:
         shown["lastBootTime"] = wire.format_ticks(node.booted)
     shown |= {
         "allocationTime": wire.format_ticks(node.allocated),
-        "ipAddress": f"10.{node.address // 62500}.{node.address // 250 % 250}.{node.address % 250 + 4}",
+        "ipAddress": node.ip_address,
         "affinityId": f"TVM:{node.id}",
         "vmSize": node.pool.spec["vmSize"],
         "totalTasksRun": node.total_run,

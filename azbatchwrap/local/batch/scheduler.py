@@ -102,14 +102,14 @@ class Scheduler:
     def _serve_job(self, pool: Pool, job: Job, free: list[Node]) -> None:
         limit = int(job.spec["maxParallelTasks"])
         while free and (limit < 0 or len(job.runs) < limit):
-            if self.processes >= self._service.settings.max_processes:
-                self._hungry[pool.id] = pool
-                return
             if not job.queue:
                 job.queue.extend(self._service.tasks.ready(job.number, pool.slots, job.placed))
                 if not job.queue:
                     return
             row = job.queue[0]
+            if self.processes >= self._service.settings.max_processes and instances(row) == 1:
+                self._hungry[pool.id] = pool
+                return
             nodes = self._choose(pool, job, row, free)
             if not nodes:
                 return

@@ -49,6 +49,7 @@ def read_settings(path: Path) -> Settings:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the data folder. Raises AlreadyRunning."""
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # it holds SAS addresses and whatever tasks leave behind
     with (folder / LOCK_FILE).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -63,6 +63,13 @@ def identifier(value: Any) -> str:
     raise Refused(value, "An id has 1 to 64 characters out of letters, digits, hyphen and underscore.")
 
 
+def pool_prefix(value: Any) -> str:
+    """The beginning of the ids of auto-pools: it must leave room for a GUID."""
+    if isinstance(value, str) and ID.match(value) and len(value) <= 20:
+        return value
+    raise Refused(value, "A prefix has 1 to 20 characters out of letters, digits, hyphen and underscore.")
+
+
 def integer(low: int = -INT32 - 1, high: int = INT32) -> Check:
     """A whole number, also when written as a string."""
 
@@ -776,7 +783,7 @@ POOL_INFO = Shape(
         "poolId": text(64),
         "autoPoolSpecification": Shape(
             {
-                "autoPoolIdPrefix": text(20),
+                "autoPoolIdPrefix": pool_prefix,
                 "poolLifetimeOption": choice("jobschedule", "job"),
                 "keepAlive": boolean,
                 "pool": POOL_SPECIFICATION,

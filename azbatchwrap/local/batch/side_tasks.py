@@ -74,7 +74,7 @@ def prepare(service: Service, job: Job, node: Node) -> Preparation:
     preparation = node.preparations.get(job.number)
     if preparation is None:
         preparation = node.preparations[job.number] = Preparation(job=job.number, node=node)
-    if preparation.is_ready is None and preparation.work is None:
+    if preparation.is_ready is None and (preparation.work is None or preparation.work.done()):
         preparation.work = service.spawn(_prepare(service, job, preparation), f"preparation of {job.id} on {node.id}")
     return preparation
 

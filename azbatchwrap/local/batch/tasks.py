@@ -15,7 +15,7 @@ from azbatchwrap.local.batch.attempts import ENDED_BY_USER, FRESH
 from azbatchwrap.local.batch.endings import job_may_be_over
 from azbatchwrap.local.batch.errors import BatchError, bad_property, bad_query
 from azbatchwrap.local.batch.exchange import Request, Response, created, done, tagged
-from azbatchwrap.local.batch.lists import page_answer, page_size, parse_filter, read_token
+from azbatchwrap.local.batch.lists import page_answer, page_size, parse_filter, read_token, selected
 from azbatchwrap.local.batch.model import (
     BLOCKED,
     COMPLETED,
@@ -506,11 +506,11 @@ def reactivate(service: Service, request: Request) -> Response:
 
 def list_subtasks(service: Service, request: Request) -> Response:
     """The subtasks of a multi-instance task; the primary is not among them."""
-    _job, row = _found(service, request)
+    job, row = _found(service, request)
     found = service.store.read("SELECT body FROM subtasks WHERE task = ? ORDER BY number", (row[_SEQ],)).fetchall()
-    names = request.query.get("$select", "").strip()
-    if not names:
-        return page_answer(request, "subtaskinfo", [body for (body,) in found])
-    return page_answer(
-        request, "subtaskinfo", [orjson.dumps(odata.select(orjson.loads(body), names)) for (body,) in found]
-    )
+    shown = []
+    for (body,) in found:
+        subtask = orjson.loads(body)
+        subtask["nodeInfo"] = orjson.loads(_node_info(subtask.pop("node"), job, row[ID], request.base))
+        shown.append(orjson.dumps(selected(request, subtask)))
+    return page_answer(request, "subtaskinfo", shown)

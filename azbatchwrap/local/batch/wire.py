@@ -68,6 +68,11 @@ def to_unix(ticks: int) -> float:
     return (ticks - UNIX_EPOCH) / TICKS_PER_SECOND
 
 
+def to_datetime(ticks: int) -> datetime:
+    """Ticks as an aware UTC datetime."""
+    return datetime.fromtimestamp(to_unix(ticks), timezone.utc)
+
+
 def from_datetime(moment: datetime) -> int:
     """A datetime (naive means UTC) as ticks."""
     if moment.tzinfo is None:

@@ -62,6 +62,7 @@ def test_patch_replaces_whole_objects_and_put_restores_defaults(client: BatchCli
 def test_disable_requeues_and_enable_runs_again(client: BatchClient, job_id: str) -> None:
     task_id = add_task(client, job_id, "test -e ../mark || { touch ../mark; sleep 60; }")
     wait_until(lambda: client.get_task(job_id, task_id).state == models.BatchTaskState.RUNNING)
+    wait_until(lambda: "mark" in {file.name for file in client.list_task_files(job_id, task_id)})
 
     client.begin_disable_job(job_id, models.BatchJobDisableOptions(disable_tasks="requeue")).result()
 

@@ -252,3 +252,31 @@ def test_lists_of_pools_filter_and_page(client: BatchClient) -> None:
     assert [[pool.as_dict() for pool in page] for page in found.by_page()] == [
         [{"id": f"{prefix}-{number}"}] for number in range(3)
     ]
+
+
+def test_windows_nodes_are_unusable_here(client: BatchClient) -> None:
+    windows = models.VirtualMachineConfiguration(
+        image_reference=models.BatchVmImageReference(
+            publisher="microsoftwindowsserver", offer="windowsserver", sku="2022-datacenter"
+        ),
+        node_agent_sku_id="batch.node.windows amd64",
+    )
+    pool_id = add_pool(client, virtual_machine_configuration=windows)
+    (node,) = client.list_nodes(pool_id)
+    assert node.state == models.BatchNodeState.UNUSABLE
+    assert "Linux" in node.errors[0].message
+
+
+def test_prefixes_of_auto_pools_are_ids(client: BatchClient) -> None:
+    specification = models.BatchAutoPoolSpecification(
+        auto_pool_id_prefix="../../x",
+        pool_lifetime_option="job",
+        pool=models.BatchPoolSpecification(vm_size="standard_d2s_v3", virtual_machine_configuration=machine()),
+    )
+    with pytest.raises(HttpResponseError) as refused:
+        client.create_job(
+            models.BatchJobCreateOptions(
+                id=new_id("job"), pool_info=models.BatchPoolInfo(auto_pool_specification=specification)
+            )
+        )
+    assert refused.value.error.code == "InvalidPropertyValue"
