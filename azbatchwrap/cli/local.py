@@ -18,6 +18,7 @@ import click
 from azbatchwrap.cli.opening import json_option, yes_option
 
 if TYPE_CHECKING:
+    from azbatchwrap.local.speech.engines import EngineName
     from azbatchwrap.local.stack import PartName, Stack, Status
     from azbatchwrap.progress import Progress
 
@@ -188,6 +189,52 @@ def logs(data_dir: Path | None, follow: bool, service: PartName | None, lines: i
     while follow:
         time.sleep(FOLLOW_INTERVAL)
         reader.show()
+
+
+@local.command()
+@click.option(
+    "--engine",
+    type=click.Choice(["fixed", "sphinx"]),
+    default="fixed",
+    show_default=True,
+    help="Hear one sentence in everything, or what pocketsphinx hears (English).",
+)
+@click.option("--text", help="The sentence that the engine fixed hears.")
+@click.option("--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0 takes a free one.")
+@click.option("--latency", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Answer this much later.")
+@click.option(
+    "--error-rate",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="Let this share of the requests fail, evenly spread.",
+)
+@json_option
+def speech(
+    engine: EngineName, text: str | None, *, port: int, latency: float, error_rate: float, as_json: bool
+) -> None:
+    """Stand in for a speech container, until Ctrl-C: for the Speech SDKs, REST clients and run-batch-client.
+
+    It takes no key, and no connections from elsewhere. GET /requests shows what clients asked for.
+
+    \b
+    Examples:
+      azbatchwrap local speech
+      azbatchwrap local speech --engine sphinx --port 6001
+      azbatchwrap local speech --latency 0.5 --error-rate 0.1
+    """
+    import asyncio
+
+    from azbatchwrap.local.speech.container import Options
+    from azbatchwrap.local.speech.engines import SENTENCE
+    from azbatchwrap.local.speech.server import serve
+
+    def tell(url: str) -> None:
+        said = json.dumps({"url": url, "engine": engine}) if as_json else f"speech ({engine}) answers on {url}"
+        click.echo(said)
+        sys.stdout.flush()
+
+    asyncio.run(serve(Options(engine, text or SENTENCE, "127.0.0.1", port, latency, error_rate), tell))
 
 
 class LogReader:

@@ -1,0 +1,188 @@
+"""The REST side: short audio (the body is the sound) and fast transcription (a form with the sound and a definition)."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import BodyPartReader, web
+
+from azbatchwrap.local.speech.answers import Heard, Wishes, phrase, read_wishes, transcription
+from azbatchwrap.local.speech.container import Container, Record
+from azbatchwrap.local.speech.sound import NotSound, Segmenter, Utterance, channel, read_header
+
+#: Short audio is short: the service refuses more (seconds).
+SHORT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A whole sound: mono PCM per channel, or (for compressed sound, which is not decoded) only its length."""
+
+    seconds: float
+    rate: int
+    channels: tuple[bytes, ...]
+
+    def utterances(self, number: int) -> list[Utterance]:
+        if not self.channels:
+            return [Utterance(b"", self.rate, 0.0, self.seconds)]
+        segmenter = Segmenter(self.rate)
+        found = list(segmenter.feed(self.channels[number]))
+        return found + list(segmenter.finish())
+
+
+def read_recording(data: bytes, *, decoded: bool) -> Recording:
+    """``decoded``: the engine listens, so it must be PCM. Raises NotSound."""
+    if not data:
+        raise NotSound("there is no sound in the request")
+    if data.startswith(b"RIFF"):
+        return _wave(data)
+    if decoded:
+        raise NotSound("the engine sphinx listens to WAVE (16-bit PCM) only; the engine fixed takes any format")
+    return Recording(_length(data), 16_000, ())
+
+
+def _wave(data: bytes) -> Recording:
+    found = read_header(data)
+    if found is None:
+        raise NotSound("the WAVE file ends before its samples")
+    form, start = found
+    samples = data[start:]
+    parts = tuple(channel(samples, form, number) for number in range(form.channels))
+    parts = tuple(part[: len(part) // 2 * 2] for part in parts)
+    return Recording(len(samples) / form.bytes_per_second, form.rate, parts)
+
+
+def _length(data: bytes) -> float:
+    """Seconds of a compressed sound."""
+    try:
+        from tinytag import TinyTag, TinyTagException
+    except ImportError as error:
+        raise NotSound("compressed sound needs tinytag: pip install 'azbatchwrap[speech]'") from error
+    try:
+        seconds = TinyTag.get(filename="sound", file_obj=io.BytesIO(data), tags=False).duration
+    except (TinyTagException, ValueError, IndexError, EOFError) as error:
+        raise NotSound("this is no sound in a format we know (WAVE, MP3, FLAC, Ogg)") from error
+    if not seconds:
+        raise NotSound("the sound has no length")
+    return float(seconds)
+
+
+class Rest:
+    """The handlers."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._decoded = container.options.engine == "sphinx"
+
+    async def short_audio(self, request: web.Request) -> web.Response:
+        """One phrase for the body's sound, in the shapes ``simple`` and ``detailed``."""
+        with self._container.working("short audio", request.path) as record:
+            record.wishes = read_wishes(dict(request.query), {})
+            data = await request.read()
+            await self._container.dawdle()
+            if self._container.strikes():
+                return _broken(record)
+            try:
+                recording = read_recording(data, decoded=self._decoded)
+            except NotSound as error:
+                return _refused(record, "InvalidAudioFormat", str(error))
+            record.seconds = recording.seconds
+            if recording.seconds > SHORT:
+                return _refused(record, "AudioTooLong", f"short audio is at most {SHORT:.0f} s long")
+            answer = await self._first_phrase(recording, record.wishes)
+            record.state = "answered"
+            return web.json_response(answer)
+
+    async def _first_phrase(self, recording: Recording, wishes: Wishes) -> dict[str, Any]:
+        utterances = recording.utterances(0)
+        if not utterances:
+            return {"RecognitionStatus": "InitialSilenceTimeout", "Offset": 0, "Duration": 0}
+        readings = await self._container.engine.understand(utterances[0])
+        return phrase(utterances[0], readings, wishes)
+
+    async def fast_transcription(self, request: web.Request) -> web.Response:
+        """All phrases of the form's sound."""
+        with self._container.working("fast transcription", request.path) as record:
+            audio, definition = await _form(request)
+            await self._container.dawdle()
+            if self._container.strikes():
+                return _broken(record)
+            try:
+                asked = _definition(definition)
+                recording = read_recording(audio or b"", decoded=self._decoded)
+                channels = _channels(asked, recording)
+            except NotSound as error:
+                return _refused(record, "InvalidAudioFormat", str(error))
+            except ValueError as error:
+                return _refused(record, "InvalidArgument", str(error))
+            record.wishes = _fast_wishes(asked)
+            record.seconds = recording.seconds
+            heard = [
+                Heard(number, utterance, await self._container.engine.understand(utterance))
+                for number in (channels if channels is not None else [0])
+                for utterance in recording.utterances(number)
+            ]
+            record.state = "answered"
+            return web.json_response(transcription(heard, recording.seconds, record.wishes, channels=channels))
+
+
+async def _form(request: web.Request) -> tuple[bytes | None, bytes | None]:
+    """The form's sound and definition."""
+    found: dict[str, bytes] = {}
+    if request.content_type == "multipart/form-data":
+        reader = await request.multipart()
+        while (part := await reader.next()) is not None:
+            if isinstance(part, BodyPartReader) and part.name in {"audio", "definition"}:
+                found[part.name] = bytes(await part.read(decode=True))
+    return found.get("audio"), found.get("definition")
+
+
+def _definition(text: bytes | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        read = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"the definition is no JSON: {error}") from error
+    if not isinstance(read, dict):
+        raise ValueError("the definition is no JSON object")  # noqa: TRY004  a fault of the client's text
+    return read
+
+
+def _channels(asked: dict[str, Any], recording: Recording) -> Sequence[int] | None:
+    wanted = asked.get("channels")
+    if wanted is None:
+        return None
+    known = range(max(1, len(recording.channels)))
+    if not isinstance(wanted, list) or not wanted or any(number not in known for number in wanted):
+        raise ValueError(f"the channels must be numbers from 0 to {known[-1]}: that is what the sound has")
+    return wanted
+
+
+def _fast_wishes(asked: dict[str, Any]) -> Wishes:
+    locales = tuple(str(name) for name in asked.get("locales") or ())
+    diarization = asked.get("diarization") or {}
+    mode = str(asked.get("profanityFilterMode", "Masked")).lower()
+    return Wishes(
+        language=locales[0] if locales else "en-US",
+        candidates=locales if len(locales) > 1 else (),
+        detailed=True,
+        words=True,
+        speakers=bool(diarization.get("enabled")) if isinstance(diarization, dict) else False,
+        profanity="raw" if mode == "none" else "removed" if mode == "removed" else "masked",
+    )
+
+
+def _broken(record: Record) -> web.Response:
+    record.state = "broken on purpose"
+    return web.json_response({"code": "InternalServerError", "message": "failing as --error-rate asks"}, status=500)
+
+
+def _refused(record: Record, code: str, message: str) -> web.Response:
+    record.state = "refused"
+    body = {"code": "InvalidRequest", "message": message, "innerError": {"code": code, "message": message}}
+    return web.json_response(body, status=400)
