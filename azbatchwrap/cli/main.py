@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pool": ("azbatchwrap.cli.pool:pool", "List, show, resize and delete pools."),
     "job": ("azbatchwrap.cli.job:job", "List, show, wait for, download, cancel, retry and delete jobs."),
     "task": ("azbatchwrap.cli.task:task", "List and show tasks, follow their logs, list their files."),
+    "processor": ("azbatchwrap.cli.processor:processor", "Inference requests from queues, every one answered."),
     "local": ("azbatchwrap.cli.local:local", "Azure Batch and storage on this machine: up, down, status, env."),
 }
 

@@ -358,7 +358,10 @@ class SqliteQueue(Queue):
             else:
                 found = (db.execute(f"{columns} WHERE id = ?", (one,)).fetchone() for one in ids)
                 rows = [row for row in found if row is not None]
-            return [DeadLetter(*row[:5], history=tuple(row[5].splitlines()), at=row[6]) for row in rows]
+            return [
+                DeadLetter(id_, reason, body, meta, deadline, tuple(history.splitlines()), at)
+                for id_, reason, body, meta, deadline, history, at in rows
+            ]
 
         return await self._read(read)
 

@@ -60,9 +60,13 @@ def _sqlite(url: str, context: Context) -> Queue:
 def _redis(url: str, context: Context) -> Queue:
     from azbatchwrap.queues.redis import RedisQueue
 
-    server, options = _options(url, {"queue"})
+    server, options = _options(url, {"queue", "retry"})
     return RedisQueue(
-        server, options.get("queue", "azbatchwrap"), context.policy, password=_revealed(context.redis_password)
+        server,
+        options.get("queue", "azbatchwrap"),
+        context.policy,
+        password=_revealed(context.redis_password),
+        delayed_key=options.get("retry"),
     )
 
 

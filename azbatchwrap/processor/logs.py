@@ -1,0 +1,35 @@
+"""The log as JSON lines."""
+
+from __future__ import annotations
+
+import logging
+from typing import IO
+
+import orjson
+
+
+class JsonLines(logging.Formatter):
+    """One object per record: time (Unix seconds), level, logger, message, and the message's id where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = {
+            "time": round(record.created, 6),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        # By convention the id is the first argument of messages that begin so.
+        if str(record.msg).startswith("message %s") and isinstance(record.args, tuple) and record.args:
+            facts["id"] = str(record.args[0])
+        if record.exc_info:
+            facts["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(facts).decode()
+
+
+def log_json_lines(stream: IO[str]) -> None:
+    """Send this package's log there, from INFO up."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger("azbatchwrap")
+    logger.handlers = [handler]
+    logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
