@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -306,9 +307,22 @@ class _Failure(Exception):
 
 def _client(account: BatchAccount, read_timeout: float) -> BatchClient:
     from azure.batch import BatchClient
+    from azure.core.exceptions import AzureError, HttpResponseError
+    from azure.core.pipeline import PipelineRequest, PipelineResponse
+    from azure.core.pipeline.policies import SansIOHTTPPolicy
     from azure.core.pipeline.transport import RequestsTransport
     from requests import Session
     from requests.adapters import HTTPAdapter
+
+    class Refusals(SansIOHTTPPolicy[Any, Any]):
+        """Raises for a refusal before the SDK does, which logs a traceback for each body it did not read as JSON."""
+
+        def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
+            answer = response.http_response
+            if answer.status_code >= 300:
+                with contextlib.suppress(AzureError):  # what is cut off counts as unread
+                    answer.read()
+                raise HttpResponseError(response=answer)
 
     session = Session()
     for scheme in ("https://", "http://"):
@@ -319,6 +333,7 @@ def _client(account: BatchAccount, read_timeout: float) -> BatchClient:
         account.url.rstrip("/"),
         _credential(account),
         retry_total=0,
+        per_retry_policies=[Refusals()],
         transport=RequestsTransport(session=session, **timeouts),
         **timeouts,
     )

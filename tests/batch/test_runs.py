@@ -19,7 +19,7 @@ from azbatchwrap.batch.logs import follow_log, kept_log, read_log
 from azbatchwrap.batch.retry import failed_records, retry_failed
 from azbatchwrap.batch.reuse import choose_pool, empty_pool
 from azbatchwrap.config import Settings
-from azbatchwrap.errors import ConfigurationError, NotFound
+from azbatchwrap.errors import ConfigurationError, NotFound, ServiceError
 from azbatchwrap.manifest import TaskRecord
 from azbatchwrap.storage import AzureBatchStorage
 from tests.batch.conftest import URL, Door
@@ -201,3 +201,14 @@ def _until(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_refusal_is_raised_and_not_logged_by_the_sdk(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    for method, status in ((responses.GET, 404), (responses.HEAD, 404), (responses.DELETE, 500)):
+        door.answers.add(method, f"{URL}/jobs/x", status=status, body=b"<html>")
+    for method in ("GET", "HEAD"):
+        with pytest.raises(NotFound):
+            door.service.request(method, at("jobs", "x"))
+    with pytest.raises(ServiceError):
+        door.service.request("DELETE", at("jobs", "x"))
+    assert [record.name for record in caplog.records if record.name.startswith("azure.batch")] == []
