@@ -18,6 +18,7 @@ from azbatchwrap.batch.checks import checks
 from azbatchwrap.batch.logs import follow_log, kept_log, read_log
 from azbatchwrap.batch.retry import failed_records, retry_failed
 from azbatchwrap.batch.reuse import choose_pool, empty_pool
+from azbatchwrap.batch.service import at
 from azbatchwrap.config import Settings
 from azbatchwrap.errors import ConfigurationError, NotFound, ServiceError
 from azbatchwrap.manifest import TaskRecord
