@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -15,6 +15,7 @@ import orjson
 from azbatchwrap import names
 from azbatchwrap.errors import NotFound, ServiceError
 from azbatchwrap.manifest import parse_duration
+from azbatchwrap.storage import BlobEntry
 
 from .health import STDERR_END
 from .jobs import JobFacts
@@ -98,6 +99,7 @@ class Blobs(Protocol):
     """What is needed of the output container."""
 
     def read_bytes(self, container: str, blob: str) -> bytes: ...
+    def list_blobs(self, container: str, prefix: str) -> Iterable[BlobEntry]: ...
     def write_bytes(self, container: str, blob: str, data: bytes) -> None: ...
     def read_end(self, container: str, blob: str, size: int) -> bytes: ...
 
@@ -109,10 +111,13 @@ class Results:
         self._service = service
         self._blobs = blobs
         self._job = job
+        self._recorded: frozenset[str] = frozenset()
 
     def collect(self, *, on_result: Callable[[TaskResult], None] | None = None) -> list[TaskResult]:
         """One result per ended task, in submission order. Tasks of a job that is still at work are left out."""
         tasks = [task for task in self._tasks() if self._over(task)]
+        if not all(map(_ran, tasks)):
+            self._recorded = self._list_records()
         found: list[tuple[TaskResult, bool]] = []
         with ThreadPoolExecutor(READERS, thread_name_prefix="azbatchwrap-results") as workers:
             for result, recorded in workers.map(self._result, tasks):
@@ -139,15 +144,24 @@ class Results:
         return task["state"] == "completed" or self._job.state == "completed"
 
     def _result(self, task: Json) -> tuple[TaskResult, bool]:
-        """The task's result, and whether it left a record of its own (or we did, earlier)."""
+        """The task's result, and whether there is a record of it: its own, or ours from an earlier look."""
+        if not _ran(task):
+            return from_service(task, self._job), self._blob(task["id"]) in self._recorded
         record = self._read(self._blob(task["id"]))
-        ran = bool((task.get("executionInfo") or {}).get("startTime"))
         if record is None or record.get("task") != task["id"]:
             return self._without_record(task), False
-        if ran and record.get("state") in {"succeeded", "failed"} and not record.get("told_by_client"):
+        if record.get("state") in {"succeeded", "failed"} and not record.get("told_by_client"):
             return from_record(task, record, self._job.job_id), True
-        # The engine was taken down in the middle, or never ran: the service knows why, the record how far it came.
+        # The engine was taken down in the middle: the service knows why, the record how far it came.
         return replace(self._without_record(task), steps=_steps(record)), bool(record.get("told_by_client"))
+
+    def _list_records(self) -> frozenset[str]:
+        """Which tasks have a record, in one listing: asking for each of those that never ran would cost a request."""
+        prefix = names.task_output_prefix(self._job.job_id, "")
+        with contextlib.suppress(NotFound):
+            blobs = self._blobs.list_blobs(self._job.output_container, prefix)
+            return frozenset(entry.name for entry in blobs if entry.name.endswith(f"/{names.RESULT_FILE}"))
+        return frozenset()
 
     def _blob(self, task_id: str) -> str:
         return f"{names.task_output_prefix(self._job.job_id, task_id)}/{names.RESULT_FILE}"
@@ -270,6 +284,10 @@ def _limit(task: Json) -> float | None:
     text = (task.get("constraints") or {}).get("maxWallClockTime", "")
     # What stands for "no limit" is ten million days.
     return None if not text or text.startswith("P10675199D") else parse_duration(text)
+
+
+def _ran(task: Json) -> bool:
+    return bool((task.get("executionInfo") or {}).get("startTime"))
 
 
 def _facts(task: Json, job_id: str) -> dict[str, Any]:
