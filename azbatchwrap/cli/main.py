@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        code: Any = cli.main(args=arguments, prog_name="azbatchwrap", standalone_mode=False)
+        code: Any = cli.main(args=arguments, prog_name="azbatchwrap", standalone_mode=False, terminal_width=_width())
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
@@ -136,6 +136,15 @@ def _run(arguments: Sequence[str] | None) -> int:
             return READER_GONE
         _complain(f"error: {error}")
         return 1
+
+
+def _width() -> int:
+    """Columns of help pages, as click counts them. Left to itself it imports shutil, and with it every compressor."""
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError, AttributeError):  # no terminal, or no real standard output
+        columns = 80
+    return max(min(columns, 80) - 2, 50)
 
 
 def _complain(text: str) -> None:
