@@ -17,9 +17,11 @@ AzBatchWrapError
 ├── TaskFailed                a task ran and failed, or could not start
 │   └── DependencyFailed      it never ran: a task it depends on failed
 ├── WorkItemError             an attempt at a work item failed, and another one would too
+│   ├── InvalidAudioFormatError  the file is no sound that can be transcribed
 │   └── RetryableError        another attempt may succeed (``retry_after`` in seconds, when known)
 │       ├── EndpointDown      the endpoint is to blame: no connection, or it broke off
 │       ├── AttemptTimeout    the attempt took longer than it may
+│       ├── FailedRecognitionError  the speech service or its SDK gave up in the middle of a file
 │       └── WorkerDied        the worker process ended in the middle of the item
 └── WaitTimeout               the time given to a wait is over; the work goes on
 """
@@ -36,6 +38,8 @@ __all__ = [
     "Conflict",
     "DependencyFailed",
     "EndpointDown",
+    "FailedRecognitionError",
+    "InvalidAudioFormatError",
     "ManifestError",
     "NoEligibleNode",
     "NodeUnusable",
@@ -178,6 +182,10 @@ class WorkItemError(AzBatchWrapError):
     """An attempt at a work item failed, and another one would fail too."""
 
 
+class InvalidAudioFormatError(WorkItemError):
+    """The file is no sound that can be transcribed: empty, broken, or in a format that nothing here reads."""
+
+
 class RetryableError(WorkItemError):
     """An attempt at a work item failed; another one may succeed, ``retry_after`` seconds later if that is known."""
 
@@ -196,6 +204,10 @@ class EndpointDown(RetryableError):
 
 class AttemptTimeout(RetryableError):
     """An attempt at a work item took longer than it may."""
+
+
+class FailedRecognitionError(RetryableError):
+    """The speech service, or the Speech SDK, gave up in the middle of a file."""
 
 
 class WorkerDied(RetryableError):
