@@ -65,7 +65,6 @@ class Worker:
         self.endpoints = endpoints
         self.gates = tuple(gates)
         self._backlog, self._sender, self._options = backlog, sender, options
-        self._tenants_matter = bool(gates)
         self._flying = 0
         self._alone = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -144,13 +143,10 @@ class Worker:
 
     async def _dispatch(self) -> None:
         while True:
-            if self.gates:
-                await self._pass_gates()
             flight = await self._backlog.take()
             if flight is None:
                 return
             flight.task = asyncio.current_task()
-            self._flying += 1
             try:
                 await self._handle(flight)
             except asyncio.CancelledError:
@@ -160,24 +156,34 @@ class Worker:
                 log.exception("message %s: this is a defect of the processor", flight.claim.id)
                 self._retry(flight, Answer(Verdict.RETRY, Outcome.ABANDONED, error=repr(error), reason="defect"))
             finally:
-                self._flying -= 1
                 flight.task = None
 
-    async def _pass_gates(self) -> None:
-        """Wait while a gate is shut for everything."""
-        while not self._stopping.is_set():
+    async def _pass_gates(self, deadline: float) -> None:
+        """Wait while a gate is shut for everything, but not beyond ``deadline`` (Unix seconds)."""
+        while (left := deadline - time.time()) > 0:
             wait = max(gate.wait() for gate in self.gates)
             allowed = int(self._options.concurrency * min(gate.budget() for gate in self.gates) + 1e-9)
             if wait <= 0 and self._flying < allowed:
                 return
-            await asyncio.sleep(min(max(wait, 0.001), GATE_INTERVAL) if wait > 0 else GATE_INTERVAL)
+            # Another one that is let through, or an answer, may change it at any time.
+            await asyncio.sleep(min(wait if wait > 0 else GATE_INTERVAL / 10, GATE_INTERVAL, left))
 
     async def _handle(self, flight: Flight) -> None:
         claim = flight.claim
+        if self.gates:
+            await self._pass_gates(claim.deadline)
         if claim.deadline <= time.time():
             self._expire(flight)
             return
-        if self._tenants_matter:
+        self._flying += 1
+        try:
+            await self._admitted(flight)
+        finally:
+            self._flying -= 1
+
+    async def _admitted(self, flight: Flight) -> None:
+        claim = flight.claim
+        if self.gates:
             flight.tenant = flight.tenant or Meta.decoded(claim.meta).tenant
             decision = self._admit(flight)
             if decision is not GO:

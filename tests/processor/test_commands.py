@@ -1,0 +1,216 @@
+"""The commands, as processes of their own: the house's form, the seed's form, faults and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from azbatchwrap.queues.sqlite import SqliteQueue
+from tests.fixtures_processor import RedisServer, free_port
+from tests.processor.conftest import Inference, until
+
+COMMAND = [sys.executable, "-m", "azbatchwrap.cli.main", "processor"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "AZBATCHWRAP_HOME": str(folder / "home"), "AZBATCHWRAP_AUTOSTART": "0"}
+
+
+def command(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *words],
+        cwd=folder,
+        env=environment(folder),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+async def run(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """A command, while the endpoint in this process goes on answering."""
+    return await asyncio.to_thread(command, folder, *words, stdin=stdin)
+
+
+@contextlib.contextmanager
+def started(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    with (folder / "run.log").open("a") as log:
+        process = subprocess.Popen([*COMMAND, *words], cwd=folder, env=environment(folder), stderr=log, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def requests(count: int, deadline: object = "9999999999") -> str:
+    return "".join(json.dumps({"id": f"r{n}", "deadline": deadline, "payload": {"n": n}}) + "\n" for n in range(count))
+
+
+async def test_submit_run_collect(tmp_path: Path, inference: Inference) -> None:
+    (tmp_path / "in.jsonl").write_text(requests(20))
+    submitted = await run(tmp_path, "submit", "--queue", "sqlite:///q.sqlite", "in.jsonl", "--json")
+    assert json.loads(submitted.stdout) == {"stored": 20, "same": 0, "conflicts": 0, "invalid": 0}
+    ran = await run(
+        tmp_path, "run", "--queue", "sqlite:///q.sqlite", "--endpoint", inference.url, "--until-empty",
+        "--inferenceObjective", "food-review", "--concurrency", "4", "--request-merge-policy", "random-robin",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    for _ in range(2):
+        collected = await run(tmp_path, "collect", "--queue", "sqlite:///q.sqlite", "out.jsonl")
+        assert collected.returncode == 0, collected.stderr
+    found = lines(tmp_path / "out.jsonl")
+    assert sorted(one["id"] for one in found) == sorted(f"r{n}" for n in range(20))
+    assert all(one["payload"] == {"echo": {"n": int(one["id"][1:])}} for one in found)
+    assert inference.headers["r0"][0]["x-gateway-inference-objective"] == "food-review"
+
+
+async def test_collect_mends_half_a_line_and_answers_what_expired(tmp_path: Path) -> None:
+    await run(tmp_path, "submit", "--queue", "sqlite:///q.sqlite", "-", stdin=requests(3, deadline=5))
+    (tmp_path / "out.jsonl").write_text('{"id":"r1","error":"x"}\n{"id":"r2","er')
+    collected = await run(tmp_path, "collect", "--queue", "sqlite:///q.sqlite", "out.jsonl")
+    assert collected.returncode == 1
+    found = lines(tmp_path / "out.jsonl")
+    assert sorted(one["id"] for one in found) == ["r0", "r1", "r2"]
+    assert {one.get("code") for one in found if one["id"] != "r1"} == {"DEADLINE_EXCEEDED"}
+
+
+async def test_bad_lines_are_told_and_kept(tmp_path: Path) -> None:
+    text = requests(1) + 'no json\n{"id":"x","payload":{},"deadline":"tomorrow"}\n{"id":"r0","payload":{"n":5}}\n\n'
+    submitted = await run(tmp_path, "submit", "--queue", "sqlite:///q.sqlite", "-", stdin=text)
+    assert submitted.returncode == 1
+    assert "line 2" in submitted.stderr
+    assert "line 4: the id 'r0' is taken by another body" in submitted.stderr
+    listed = json.loads((await run(tmp_path, "dlq", "list", "--queue", "sqlite:///q.sqlite", "--json")).stdout)
+    assert {one["body"] for one in listed} == {"no json", '{"id":"x","payload":{},"deadline":"tomorrow"}'}
+    stats = json.loads((await run(tmp_path, "stats", "--queue", "sqlite:///q.sqlite", "--json")).stdout)
+    assert (stats["ready"], stats["results"], stats["dead"]) == (1, 2, 2)
+
+
+async def test_cancel_says_what_it_did(tmp_path: Path) -> None:
+    await run(tmp_path, "submit", "--queue", "sqlite:///q.sqlite", "-", stdin=requests(1))
+    done = await run(tmp_path, "cancel", "--queue", "sqlite:///q.sqlite", "r0", "nobody", "--json")
+    assert json.loads(done.stdout) == {"r0": "cancelled", "nobody": "unknown"}
+    assert done.returncode == 1
+
+
+async def test_the_seeds_example_with_redis_cli(
+    tmp_path: Path, inference: Inference, redis_server: RedisServer
+) -> None:
+    port = str(redis_server.port)
+    words = ["--message-queue-impl", "redis-pubsub", "--redis.url", redis_server.url, "--endpoint", inference.url]
+    listener = await asyncio.create_subprocess_exec(
+        "redis-cli", "-p", port, "SUBSCRIBE", "batch-queue-result", stdout=subprocess.PIPE
+    )
+    try:
+        assert listener.stdout is not None
+        await listener.stdout.readline()
+        with started(tmp_path, "run", *words) as process:
+            await until(lambda: b"batch-queue\r\n:1" in redis_server.say(b"PUBSUB NUMSUB batch-queue\r\n"))
+            message = '{"id" : "testmsg", "payload":{ "model":"food-review", "prompt":"hi"}, "deadline" :"9999999999" }'
+            published = await asyncio.to_thread(
+                subprocess.run, ["redis-cli", "-p", port, "PUBLISH", "batch-queue", message], check=True
+            )
+            assert published.returncode == 0
+            result = b""
+            while not result.startswith(b"{"):
+                result = await asyncio.wait_for(listener.stdout.readline(), 20)
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 20) == 0
+        assert json.loads(result) == {"id": "testmsg", "payload": {"echo": {"model": "food-review", "prompt": "hi"}}}
+    finally:
+        listener.kill()
+        await listener.wait()
+
+
+async def test_retries_wait_in_the_seeds_sorted_set(
+    tmp_path: Path, inference: Inference, redis_server: RedisServer
+) -> None:
+    async def busy(_request: web.Request, _body: dict[str, Any]) -> web.Response:
+        return web.json_response({}, status=503, headers={"Retry-After": "60"})
+
+    inference.handler = busy
+    words = [
+        "--message-queue-impl", "redis-pubsub", "--redis.url", redis_server.url, "--endpoint", inference.url,
+        "--redis.request-queue-name", "q-in", "--redis.retry-queue-name", "q-retry", "--redis.result-queue-name", "q-out",
+    ]  # fmt: skip
+    with started(tmp_path, "run", *words):
+        await until(lambda: b"q-in\r\n:1" in redis_server.say(b"PUBSUB NUMSUB q-in\r\n"))
+        redis_server.say(b'PUBLISH q-in "{\\"id\\":\\"a\\",\\"payload\\":{},\\"deadline\\":9999999999}"\r\n')
+        await until(lambda: redis_server.say(b"ZCARD q-retry\r\n") == b":1\r\n")
+    assert inference.seen["a"] == 1
+
+
+async def test_sigterm_drains_and_the_second_one_does_not_wait(tmp_path: Path, inference: Inference) -> None:
+    inference.latency = 30.0
+    await run(tmp_path, "submit", "--queue", "sqlite:///q.sqlite", "-", stdin=requests(10))
+    with started(tmp_path, "run", "--queue", "sqlite:///q.sqlite", "--endpoint", inference.url) as process:
+        await until(lambda: inference.flying == 8)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0
+    async with SqliteQueue(tmp_path / "q.sqlite") as queue:
+        claims = await queue.claim(20, 30)
+    assert len(claims) == 10
+    assert {claim.crashes for claim in claims} == {0}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--queue", "nonsense://x", "--endpoint", "http://h/"], 2, "is not a queue URL"),
+        (["--queue", "sqlite:///q", "--endpoint", "ftp://h/"], 2, "is no address"),
+        (["--queue", "sqlite:///q", "--endpoint", "http://u:p@h/"], 2, "holds a password"),
+        (["--queue", "sqlite:///q", "--endpoint", "http://h/", "--request-merge-policy", "best"], 2, "random-robin"),
+        (["--queue", "sqlite:///q", "--endpoint", "http://h/", "--gate", "door:x=1"], 2, "token-bucket"),
+        (["--endpoint", "http://h/"], 2, "--queue"),
+        (["--queue", "sqlite:///q", "--endpoint", "http://h/", "--concurrency", "none"], 2, "none"),
+        (["--queue", "redis://127.0.0.1:{port}/0", "--endpoint", "http://h/"], 3, "does not answer"),
+    ],
+)
+def test_wrong_use_is_told_apart(tmp_path: Path, words: list[str], code: int, said: str) -> None:
+    done = command(tmp_path, "run", *(word.replace("{port}", str(free_port())) for word in words))
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_sigkill_loses_nothing_and_doubles_nothing(tmp_path: Path, inference: Inference) -> None:
+    """The short form of tests/stress/processor_kill.py."""
+    inference.latency = 0.01
+    await run(tmp_path, "submit", "--queue", "sqlite:///q.sqlite", "-", stdin=requests(1500))
+    words = ["run", "--queue", "sqlite:///q.sqlite", "--endpoint", inference.url, "--lease", "1", "--until-empty"]
+    for _ in range(4):
+        with started(tmp_path, *words) as process:
+            before = sum(inference.seen.values())
+            await until(lambda: sum(inference.seen.values()) > before + 100)  # noqa: B023
+            process.kill()
+    began = time.monotonic()
+    assert (await run(tmp_path, *words)).returncode == 0
+    collected = await run(tmp_path, "collect", "--queue", "sqlite:///q.sqlite", "out.jsonl")
+    assert collected.returncode == 0, collected.stderr
+    found = [one["id"] for one in lines(tmp_path / "out.jsonl")]
+    assert sorted(found) == sorted(f"r{n}" for n in range(1500))
+    assert time.monotonic() - began < 60
+    repeated = sum(number - 1 for number in inference.seen.values())
+    assert repeated <= 300
