@@ -131,6 +131,7 @@ async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
         output_files=spec.get("outputFiles", ()),
         wall_clock=seconds,
         container=spec.get("containerSettings"),
+        is_queued=not run.others,
     )
     if launch.resource_files and run.state != RUNNING:
         _enter(service, run, RUNNING, None)

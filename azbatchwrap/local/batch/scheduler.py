@@ -7,12 +7,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from azbatchwrap.local.batch.model import Job, Node, Pool, Run, TaskRow
+from azbatchwrap.local.batch.shapes import UNLIMITED
 
 if TYPE_CHECKING:
     from azbatchwrap.local.batch.service import Service
 
 #: What a node is called in a task's ``affinityId``.
 AFFINITY_PREFIX = "TVM:"
+#: Tasks that may wait in the process host for their turn.
+AHEAD = 4
+UNLIMITED_MARK = f'"maxWallClockTime":"{UNLIMITED}"'.encode()
 #: Seconds between SIGTERM and SIGKILL for a task that is ended.
 GRACE_SECONDS = 0.0
 
@@ -107,7 +111,7 @@ class Scheduler:
                 if not job.queue:
                     return
             row = job.queue[0]
-            if self.processes >= self._service.settings.max_processes and instances(row) == 1:
+            if self.processes >= self._allowed(row) and instances(row) == 1:
                 self._hungry[pool.id] = pool
                 return
             nodes = self._choose(pool, job, row, free)
@@ -116,6 +120,13 @@ class Scheduler:
             job.queue.popleft()
             self._put(job, row, nodes)
             free[:] = [node for node in free if node.used < pool.slots]
+
+    def _allowed(self, row: TaskRow) -> int:
+        """How many runs may be placed. Plain tasks go ahead of the cap: the process host starts them in their turn,
+        the moment another ends. Time does not count for them meanwhile, for they have no limit of it."""
+        most = self._service.settings.max_processes
+        is_plain = UNLIMITED_MARK in row.body and b'"resourceFiles"' not in row.body
+        return most + AHEAD if is_plain else most
 
     def _choose(self, pool: Pool, job: Job, row: TaskRow, free: list[Node]) -> list[Node]:
         fitting = [

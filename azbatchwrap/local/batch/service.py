@@ -59,7 +59,7 @@ class Service:
         self.jobs: dict[str, Job] = {}
         self.schedules: dict[str, Schedule] = {}
         self.applications: dict[str, dict[str, Any]] = {}
-        self.host = ProcessHost()
+        self.host = ProcessHost(settings.max_processes)
         self.network = network_settings(os.environ)
         self.transfers = Transfers(network=self.network)
         self.python_bin = make_node_python(settings.data_dir / "python")

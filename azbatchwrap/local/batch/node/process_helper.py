@@ -4,9 +4,12 @@ It reads frames from its standard input, a socket to the service, and answers th
 length (big-endian) and fields joined by NUL, for neither arguments nor environment strings can hold one:
 
     spawn   id folder argc argument… NAME=value…   ->   started id pid start-time   |   failed id step errno
+    queue   as spawn, but no more than the limit at a time; the next begins as soon as one of them ends
+    drop    id                                     ->   failed id dropped 0, if it was still in the queue
     kill    id signal                              ->   (nothing; the exit follows)
                                                    ->   exited id wait-status
-Tasks get the null device in the socket's place. When the socket closes, the service is gone: every task's process group is killed, and the helper ends.
+The limit is the only argument; 0 is none. Tasks get the null device in the socket's place. When the socket closes,
+the service is gone: every task's process group is killed, and the helper ends.
 """
 # pathlib, contextlib and the like would double the size of this process and the time of each start.
 # ruff: noqa: PTH102, PTH103, PTH113, PTH118, PTH123, SIM105
@@ -17,6 +20,7 @@ import errno
 import os
 import select
 import signal
+import sys
 import time
 
 SOCKET = 0
@@ -42,7 +46,10 @@ class StartError(Exception):
 class Helper:
     """All tasks of this machine. One thread, no waiting but in ``poll``."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.queued: dict[bytes, list[bytes]] = {}
+        self.counted: set[bytes] = set()
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.pids: dict[bytes, int] = {}
         self.tasks: dict[int, bytes] = {}
@@ -67,6 +74,7 @@ class Helper:
             if SOCKET in ready:
                 self.read()
             self.reap()
+            self.start_queued()
             self.flush()
         self.end_all()
 
@@ -94,10 +102,28 @@ class Helper:
             if task in self.pids:
                 _kill_group(self.pids[task], int(fields[2]))
             return
+        if verb == b"drop":
+            if self.queued.pop(task, None) is not None:
+                self.answer(b"failed", task, b"dropped", b"0")
+            return
+        if verb == b"queue" and self.limit:
+            self.queued[task] = fields
+            self.start_queued()
+            return
+        self.start(task, fields)
+
+    def start_queued(self) -> None:
+        while self.queued and len(self.counted) < self.limit:
+            task = next(iter(self.queued))
+            self.counted.add(task)
+            self.start(task, self.queued.pop(task))
+
+    def start(self, task: bytes, fields: list[bytes]) -> None:
         before = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK
         try:
             pid = spawn(fields[2], fields[4 : 4 + int(fields[3])], fields[4 + int(fields[3]) :], self.null)
         except StartError as problem:
+            self.counted.discard(task)
             self.answer(b"failed", task, problem.step, b"%d" % problem.reason)
             return
         self.pids[task] = pid
@@ -118,6 +144,7 @@ class Helper:
             task = self.tasks.pop(dead.si_pid, None)
             if task is not None:
                 del self.pids[task]
+                self.counted.discard(task)
                 self.answer(b"exited", task, b"%d" % status)
 
     def answer(self, *fields: bytes) -> None:
@@ -225,4 +252,4 @@ def _ignore(_number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
-    Helper().serve()
+    Helper(int(sys.argv[1])).serve()

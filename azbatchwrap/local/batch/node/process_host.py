@@ -76,9 +76,13 @@ class ProcessHandle:
 
 
 class ProcessHost:
-    """The service's end of the helper process. Start it once; a helper that dies is replaced at the next spawn."""
+    """The service's end of the helper process. Start it once; a helper that dies is replaced at the next spawn.
 
-    def __init__(self) -> None:
+    At most ``limit`` queued processes run at a time; 0 is no limit.
+    """
+
+    def __init__(self, limit: int = 0) -> None:
+        self._limit = limit
         self._keys = itertools.count(1)
         self._starting: dict[bytes, asyncio.Future[ProcessHandle]] = {}
         self._running: dict[bytes, ProcessHandle] = {}
@@ -103,7 +107,7 @@ class ProcessHost:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - once, and it takes a millisecond
-                [sys.executable, "-I", "-S", str(_HELPER)],
+                [sys.executable, "-I", "-S", str(_HELPER), str(self._limit)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 cwd="/",
@@ -123,10 +127,12 @@ class ProcessHost:
         self._forget(link)
         await asyncio.to_thread(process.wait, 10)
 
-    async def spawn(self, argv: Sequence[str], folder: Path, environment: Mapping[str, str]) -> ProcessHandle:
+    async def spawn(
+        self, argv: Sequence[str], folder: Path, environment: Mapping[str, str], *, is_queued: bool = False
+    ) -> ProcessHandle:
         """Start ``argv`` in ``folder/wd`` with its output in ``folder/stdout.txt`` and ``folder/stderr.txt``.
 
-        Missing folders are made. Raises StartFailed, HostLost, and ValueError for a NUL character.
+        Missing folders are made. ``is_queued`` waits until fewer than the host's limit run. Raises StartFailed, HostLost, and ValueError for a NUL character.
         """
         if self._link is None:
             await self.start()
@@ -134,10 +140,17 @@ class ProcessHost:
         key = b"%d" % next(self._keys)
         entries = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
         words = [os.fsencode(word) for word in argv]
-        self._link.send(b"spawn", key, os.fsencode(folder), b"%d" % len(words), *words, *entries)
+        self._link.send(
+            b"queue" if is_queued else b"spawn", key, os.fsencode(folder), b"%d" % len(words), *words, *entries
+        )
         started: asyncio.Future[ProcessHandle] = asyncio.get_running_loop().create_future()
         self._starting[key] = started
-        return await started
+        try:
+            return await started
+        except asyncio.CancelledError:
+            if self._link is not None and key in self._starting:
+                self._link.send(b"drop", key)
+            raise
 
     def signal(self, key: bytes, number: int) -> None:
         """Send a signal to the group of a running task; nothing happens when it is over."""

@@ -62,6 +62,8 @@ class Launch:
     wall_clock: float | None = None
     #: ``containerSettings`` as on the wire.
     container: Mapping[str, Any] | None = None
+    #: Whether the process counts against the host's limit and waits for its turn.
+    is_queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ async def _prepare_and_start(
         if launch.resource_files:
             download = transfers.download(launch.resource_files, launch.folder / "wd")
             await asyncio.wait_for(download, limit)
-        return await host.spawn(words, launch.folder, launch.environment)
+        return await host.spawn(words, launch.folder, launch.environment, is_queued=launch.is_queued)
     except StartFailed as problem:
         raise TaskFailure(_start_failure(problem, words[0], launch)) from problem
     except ValueError as problem:
