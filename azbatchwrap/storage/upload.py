@@ -67,6 +67,8 @@ class Uploader:
         self._hashes = hashes
         self._progress = progress
         self._claimed: set[str] = set()
+        #: Hashes of what the last `upload` really sent.
+        self._sent: set[str] = set()
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._stop = threading.Event()
@@ -83,15 +85,19 @@ class Uploader:
         with self._turn:
             self._inventory.refresh()
             self._claimed.clear()
+            self._sent.clear()
             self._stop.clear()
             tally = _Tally()
-            key = f"upload-{what}"
+            key, text = f"upload-{what}", None
             self._progress.start(key, f"uploading {len(sizes)} {what}", sum(sizes.values()), "B")
             try:
-                return self._all(sizes, tally, lambda: self._progress.update(key, tally.done))
+                contents = self._all(sizes, tally, lambda: self._progress.update(key, tally.done))
+                kept = sum(content.sha256 not in self._sent for content in contents.values())
+                text = f"{len(sizes)} {what}, {kept} of them there already" if kept else None
+                return contents
             finally:
                 self._hashes.save()
-                self._progress.finish(key)
+                self._progress.finish(key, text)
 
     def upload_bytes(self, data: bytes) -> Content:
         """Sends bytes that are no file, unless the container holds them."""
@@ -146,6 +152,7 @@ class Uploader:
         blob = names.content_blob(content.sha256)
         self._wire.put_blob(self._inventory.container, blob, data)
         self._inventory.add(blob, content.size)
+        self._sent.add(content.sha256)
 
     def _large(self, path: Path, file: BinaryIO, stamp: Stamp, sha256: str | None) -> Content:
         if sha256 is None:
@@ -183,6 +190,7 @@ class Uploader:
             raise _Changed
         self._wire.put_block_list(container, blob, ids, content.sha256)
         self._inventory.add(blob, content.size)
+        self._sent.add(content.sha256)
 
     def _sha256(self, file: BinaryIO) -> str:
         digest = hashlib.sha256()

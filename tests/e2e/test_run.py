@@ -129,6 +129,9 @@ def test_the_demo_twice(cli: Cli, folder: Path) -> None:
     assert "8 tasks: 8 succeeded" in first.stdout
     assert "8 tasks: 8 succeeded" in second.stdout
     assert "used again" in second.stderr
+    assert "1 of them there already" in second.stderr
+    assert "2 of them there already" in second.stderr
+    assert "there already" not in first.stderr
     with (folder / "outputs" / "results.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["contract"] for row in rows] == ["C1", "P1", "C2", "P2", "C3", "P3", "C4", "P4"]
