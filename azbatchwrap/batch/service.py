@@ -48,6 +48,20 @@ RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 #: The most items Azure Batch puts on a page.
 PAGE = 1000
 
+_ACCESS = "Check the account's name, key or role assignment, and this machine's clock."
+#: What to do about a refusal, by its code or else its status.
+_WAYS_OUT = {
+    "401": _ACCESS,
+    "403": _ACCESS,
+    "ActiveJobAndScheduleQuotaReached": (
+        "The account has as many active jobs as it may: end some (`azbatchwrap job list`, `job cancel`) or ask Azure for a "
+        "higher quota."
+    ),
+    "PoolQuotaReached": "The account has as many pools as it may: delete idle ones (`azbatchwrap pool list`, clean_up()).",
+    "PoolBeingResized": "Wait until it has the nodes asked for (wait_for_pool), then resize it again.",
+    "JobCompleted": "The job has ended and takes nothing more: create_a_job() makes another one.",
+    "JobBeingTerminated": "The job is ending and takes nothing more: create_a_job() makes another one.",
+}
 _SIGNATURE = re.compile(r"(?i)(\bsig=)[^&\s\"'<>]+")
 
 
@@ -402,8 +416,9 @@ def _refused(error: HttpResponseError, what: str) -> _Failure:
     retry_after = parse_retry_after(headers.get("Retry-After"))
     request_id = headers.get("request-id")
     text = redact(f"{what}: {status} {code}: {message}") + (f" (request {request_id})" if request_id else "")
-    if status in (401, 403):
-        text += "\nCheck the account's name, key or role assignment, and this machine's clock."
+    way_out = _WAYS_OUT.get(code) or _WAYS_OUT.get(str(status))
+    if way_out:
+        text += f"\n{way_out}"
     retry = status in RETRIED_STATUSES or (200 <= status < 300)
     return _Failure(
         refusal(code, text, status, retry_after=retry_after),

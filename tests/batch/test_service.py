@@ -47,6 +47,20 @@ def test_a_refusal_is_told_by_status_and_code_and_not_tried_again(door, status, 
     assert len(door.answers.calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (403, "AuthenticationFailed", "key or role assignment"),
+        (409, "ActiveJobAndScheduleQuotaReached", "end some"),
+        (409, "JobCompleted", "create_a_job"),
+    ],
+)
+def test_a_refusal_that_has_a_way_out_names_it(door, status, code, words):
+    door.answers.get(POOL, status=status, json=error_body(code))
+    with pytest.raises(ServiceError, match=words):
+        door.service.get("/pools/p")
+
+
 def test_the_message_holds_the_reason_and_values_but_no_signature(door):
     body = error_body("InvalidPropertyValue", PropertyName="url", PropertyValue="https://x/c?se=1&sig=abc%2Fdef&sp=r")
     door.answers.get(POOL, status=400, json=body, headers={"request-id": "r-1"})
