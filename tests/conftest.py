@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fixtures_service", "tests.fixtures_stack", "tests.fixtures_processor"]
+pytest_plugins = ["tests.fixtures_service", "tests.fixtures_stack", "tests.fixtures_processor", "tests.fixtures_aml"]

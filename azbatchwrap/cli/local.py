@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from azbatchwrap.local.stack import PartName, Stack, Status
     from azbatchwrap.progress import Progress
 
-SERVICES: tuple[PartName, ...] = ("batch", "storage")
+SERVICES: tuple[PartName, ...] = ("batch", "storage", "aml")
 #: How often `logs -f` and `up --foreground` look for news (seconds).
 FOLLOW_INTERVAL = 0.3
 
@@ -63,9 +63,29 @@ def local() -> None:
     help="Use this storage account or Azurite; '-' reads it from standard input, 'azurite' goes back to our own.",
 )
 @click.option("--max-processes", type=click.IntRange(1), help="Tasks that run at once (default: the CPU count).")
+@click.option(
+    "--aml/--no-aml", default=None, help="Also Azure Resource Manager and Machine Learning; kept until changed."
+)
+@click.option("--aml-port", type=click.IntRange(0, 65535), help="Their port (https); 0 takes a free one.")
+@click.option(
+    "--aml-fault",
+    "aml_faults",
+    multiple=True,
+    metavar="JSON",
+    help='A fault of theirs, such as \'{"kind": "throttled", "path": "/computes/", "times": 1}\'; may be repeated.',
+)
 @click.option("--foreground", is_flag=True, help="Stay, show the logs, and end everything on Ctrl-C.")
 @json_option
-def up(data_dir: Path | None, storage: str | None, foreground: bool, as_json: bool, **numbers: int | None) -> None:
+def up(
+    *,
+    data_dir: Path | None,
+    storage: str | None,
+    foreground: bool,
+    as_json: bool,
+    aml: bool | None,
+    aml_faults: Sequence[str],
+    **numbers: int | None,
+) -> None:
     """Start what is not running, and return when everything answers.
 
     Ports, keys and data stay in the data folder: starting again goes on where it ended.
@@ -75,13 +95,19 @@ def up(data_dir: Path | None, storage: str | None, foreground: bool, as_json: bo
       azbatchwrap local up
       azbatchwrap local up --data-dir ./azure --batch-port 10100
       azbatchwrap local up --storage - < connection-string.txt
+      azbatchwrap local up --aml           for batchcreate, azure-ai-ml, azure-mgmt-resource
     """
     from azbatchwrap.config import Secret
     from azbatchwrap.local.stack import Options
 
     if storage == "-":
         storage = sys.stdin.readline().strip()
-    options = Options(storage=Secret(storage) if storage else None, **numbers)
+    options = Options(
+        storage=Secret(storage) if storage else None,
+        aml=True if aml_faults else aml,
+        aml_faults=_faults(aml_faults),
+        **numbers,
+    )
     with _working(data_dir) as stack:
         status = stack.up(options)
     if as_json:
@@ -95,7 +121,7 @@ def up(data_dir: Path | None, storage: str | None, foreground: bool, as_json: bo
 @local.command()
 @_data_dir
 def down(data_dir: Path | None) -> None:
-    """End both services gracefully. Data, keys and ports stay.
+    """End the services gracefully. Data, keys and ports stay.
 
     \b
     Example:
@@ -145,6 +171,10 @@ def env(data_dir: Path | None, form: str) -> None:
     """
     endpoint = _stack(data_dir).endpoint()
     variables = _variables(endpoint)
+    if "aml" in endpoint:
+        from azbatchwrap.local import management
+
+        variables |= management.variables(endpoint["aml"])
     if form == "sh":
         for name, value in variables.items():
             click.echo(f"export {name}={shlex.quote(value)}")
@@ -235,6 +265,22 @@ def speech(
         sys.stdout.flush()
 
     asyncio.run(serve(Options(engine, text or SENTENCE, "127.0.0.1", port, latency, error_rate), tell))
+
+
+def _faults(given: Sequence[str]) -> tuple[Mapping[str, Any], ...] | None:
+    """The faults as records; ``None`` when none was given."""
+    from azbatchwrap.local.arm.errors import ArmError
+    from azbatchwrap.local.arm.faults import Fault
+
+    read: list[Mapping[str, Any]] = []
+    for text in given:
+        try:
+            fault = json.loads(text)
+            Fault.read(fault)
+        except (ValueError, TypeError, AttributeError, ArmError) as error:
+            raise click.BadParameter(f"{text} is not a fault: {error}", param_hint="--aml-fault") from error
+        read.append(fault)
+    return tuple(read) or None
 
 
 class LogReader:

@@ -22,6 +22,19 @@ PORTS = range(20000, 32000)
 
 
 @dataclass(frozen=True, slots=True)
+class AmlPart:
+    """The management plane's port and the secret that its users sign in with. ``is_on``: `up` starts it."""
+
+    port: int
+    secret: Secret
+    is_on: bool = True
+
+    @classmethod
+    def new(cls, port: int) -> AmlPart:
+        return cls(port, _new_key())
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """What is kept of an instance while it is down. Keys are base64."""
 
@@ -34,6 +47,8 @@ class Instance:
     external: Secret | None = None
     #: How many tasks run at once; ``None``: as many as there are processors.
     max_processes: int | None = None
+    #: The management plane; ``None`` until it was asked for.
+    aml: AmlPart | None = None
 
     @classmethod
     def new(cls) -> Instance:
@@ -56,6 +71,7 @@ class Instance:
                 queue_port=storage["queue_port"],
                 external=Secret(external) if external else None,
                 max_processes=batch["max_processes"],
+                aml=_read_aml(content.get("aml")),
             )
         except (KeyError, TypeError) as error:
             raise ConfigurationError(
@@ -71,7 +87,14 @@ class Instance:
             "queue_port": self.queue_port,
             "external": self.external.reveal() if self.external else None,
         }
-        write_private(path, {"version": 1, "batch": batch, "storage": storage})
+        content: dict[str, Any] = {"version": 1, "batch": batch, "storage": storage}
+        if self.aml is not None:
+            content["aml"] = {"port": self.aml.port, "secret": self.aml.secret.reveal(), "is_on": self.aml.is_on}
+        write_private(path, content)
+
+
+def _read_aml(content: Mapping[str, Any] | None) -> AmlPart | None:
+    return AmlPart(content["port"], Secret(content["secret"]), content["is_on"]) if content else None
 
 
 def free_ports(count: int) -> tuple[int, ...]:

@@ -4,7 +4,8 @@ Data folder (0700)::
 
     instance.json    keys and ports, made once and kept (0600)
     endpoint.json    where it answers, while it is up (0600): what the library and other programs read
-    batch/           the Batch service's data; storage/ Azurite's; logs/ what both say
+    batch/           the Batch service's data; storage/ Azurite's; logs/ what they say
+    arm/             the management plane's data, once it was asked for; tls/ its certificate
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import http.client
 import os
 import shutil
+import ssl
 import stat
 import subprocess
 import sys
@@ -26,7 +28,10 @@ from urllib.parse import urlsplit
 from azbatchwrap.config import ENDPOINT_FILE, Secret, data_folder, parse_storage, read_json_object
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.local import processes
-from azbatchwrap.local.instance import Instance, free_ports, is_free, write_private
+from azbatchwrap.local.arm.groups import SUBSCRIPTION
+from azbatchwrap.local.instance import AmlPart, Instance, free_ports, is_free, write_private
+from azbatchwrap.local.management import START_TIMEOUT as MANAGEMENT_START_TIMEOUT
+from azbatchwrap.local.management import ManagementService
 from azbatchwrap.local.storage import START_TIMEOUT as STORAGE_START_TIMEOUT
 from azbatchwrap.local.storage import Azurite
 from azbatchwrap.progress import NullProgress, Progress
@@ -44,7 +49,7 @@ BATCH_STOP_GRACE = 20.0
 #: A service that runs but does not answer within this many seconds hangs; it then gets that long to end by itself.
 PROBE_TIMEOUT = 5.0
 
-PartName = Literal["batch", "storage"]
+PartName = Literal["batch", "storage", "aml"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,11 @@ class Options:
     queue_port: int | None = None
     storage: Secret | None = None
     max_processes: int | None = None
+    #: Whether the management plane (Resource Manager, Machine Learning) runs too, and its port.
+    aml: bool | None = None
+    aml_port: int | None = None
+    #: Faults of the management plane, in place of those of its last run (see arm/faults.py).
+    aml_faults: tuple[Mapping[str, Any], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +176,30 @@ class Stack:
             queue_port=instance.queue_port,
         )
 
+    def _management(
+        self, instance: Instance, faults: tuple[Mapping[str, Any], ...] | None = None
+    ) -> ManagementService | None:
+        """The management plane; ``None`` when it is off."""
+        if instance.aml is None or not instance.aml.is_on:
+            return None
+        azurite = self._azurite(instance)
+        storage = Secret(azurite.connection_string) if azurite is not None else instance.external
+        assert storage is not None
+        return ManagementService(
+            folder=self.folder / "arm",
+            log=self.log_file("aml"),
+            secret=instance.aml.secret,
+            port=instance.aml.port,
+            storage=storage,
+            max_processes=instance.max_processes,
+            faults=faults,
+        )
+
+    def _parts(self, instance: Instance) -> list[_Part]:
+        """What there is, in the order in which it ends: what uses the storage before the storage."""
+        parts: list[_Part | None] = [self._management(instance), self._batch(instance), self._azurite(instance)]
+        return [part for part in parts if part is not None]
+
     def _instance(self) -> Instance | None:
         return Instance.read(self.folder / INSTANCE_FILE)
 
@@ -180,14 +214,15 @@ class Stack:
             instance = self._instance()
             if instance is None:
                 self._take_folder()
-            instance = self._with_options(instance or Instance.new(), options or Options())
+            options = options or Options()
+            instance = self._with_options(instance or Instance.new(), options)
             self._require_free_ports(instance)  # before they are kept
             instance.write(self.folder / INSTANCE_FILE)
-            self._start(instance)
+            self._start(instance, options)
             return self.status()
 
     def down(self) -> bool:
-        """End both services gracefully; returns whether any was running."""
+        """End the services gracefully; returns whether any was running."""
         with self._changing():
             instance = self._instance()
             return self._stop(instance) if instance is not None else False
@@ -202,26 +237,24 @@ class Stack:
             if instance is None:
                 return Status(self.folder)
             was_up = self._stop(instance)
-            for name in ("batch", "storage"):
+            for name in ("batch", "storage", "arm"):
                 _remove(self.folder / name)
             if was_up:
-                self._start(instance)
+                self._start(instance, Options())
             return self.status()
 
     def status(self) -> Status:
         instance = self._instance()
         if instance is None:
             return Status(self.folder)
-        for name in ("batch", "storage"):
+        for name in ("batch", "storage", "aml"):
             processes.rotate(self.log_file(name))
-        batch = self._batch(instance)
-        return Status(
-            self.folder,
-            (
-                _part_status("batch", BATCH_ACCOUNT, batch.url, batch.service),
-                self._storage_status(instance),
-            ),
-        )
+        batch, management = self._batch(instance), self._management(instance)
+        parts = [_part_status("batch", BATCH_ACCOUNT, batch.url, batch.service), self._storage_status(instance)]
+        if management is not None:
+            authority = management.certificate.authority
+            parts.append(_part_status("aml", SUBSCRIPTION, management.url, management.service, authority))
+        return Status(self.folder, tuple(parts))
 
     def endpoint(self) -> Mapping[str, Any]:
         """What ``endpoint.json`` says. ConfigurationError when the instance is not up."""
@@ -249,7 +282,7 @@ class Stack:
     def _take_folder(self) -> None:
         """A new instance gets folders of its own: `reset` empties them. They are private, whatever lies around them."""
         there = {path.name for path in self.folder.iterdir()} - {LOCK_FILE}
-        taken = there & {"batch", "storage", "logs"}
+        taken = there & {"batch", "storage", "logs", "arm", "tls"}
         if taken:
             raise ConfigurationError(
                 f"{self.folder} holds {', '.join(sorted(taken))} already, and no {INSTANCE_FILE}: it is not an instance's "
@@ -274,7 +307,20 @@ class Stack:
             queue_port=_chosen_port("--queue-port", instance.queue_port, options.queue_port, runs=storage_runs),
             external=external,
             max_processes=options.max_processes or instance.max_processes,
+            aml=self._chosen_aml(instance, options),
         )
+
+    def _chosen_aml(self, instance: Instance, options: Options) -> AmlPart | None:
+        """Off is kept with its port and secret: on again, it is the one it was."""
+        kept, management = instance.aml, self._management(instance)
+        runs = management is not None and management.service.listens() is not None
+        if runs and (options.aml is False or options.aml_faults is not None):
+            raise _must_be_down("--aml")
+        if kept is None:
+            wanted = options.aml or options.aml_port is not None
+            return AmlPart.new(options.aml_port or free_ports(1)[0]) if wanted else None
+        port = _chosen_port("--aml-port", kept.port, options.aml_port, runs=runs)
+        return replace(kept, port=port, is_on=kept.is_on if options.aml is None else options.aml)
 
     @staticmethod
     def _chosen_storage(instance: Instance, options: Options) -> Secret | None:
@@ -287,10 +333,11 @@ class Stack:
         _check_external(account.connection_string)
         return account.connection_string
 
-    def _start(self, instance: Instance) -> None:
-        """Start what does not run, both at once, and write ``endpoint.json`` when both answer."""
+    def _start(self, instance: Instance, options: Options) -> None:
+        """Start what does not run, all at once, and write ``endpoint.json`` when all answer."""
         batch, azurite = self._batch(instance), self._azurite(instance)
-        self._end_what_hangs([batch, azurite] if azurite is not None else [batch])
+        management = self._management(instance, options.aml_faults)
+        self._end_what_hangs(self._parts(instance))
         started: list[tuple[processes.Service, subprocess.Popen[bytes], float]] = []
         try:
             if azurite is not None and azurite.service.listens() is None:
@@ -298,13 +345,15 @@ class Stack:
                 started.append((azurite.service, azurite.start(self._progress), STORAGE_START_TIMEOUT))
             if batch.service.listens() is None:
                 started.append((batch.service, batch.start(), BATCH_START_TIMEOUT))
+            if management is not None and management.service.listens() is None:
+                started.append((management.service, management.start(), MANAGEMENT_START_TIMEOUT))
             for service, process, timeout in started:
                 processes.wait_until_listening(service, process, timeout)
         except BaseException:
             for _, process, _ in started:
                 processes.end(process, PROBE_TIMEOUT)
             raise
-        self._write_endpoint(instance, batch, azurite)
+        self._write_endpoint(instance, batch, azurite, management)
 
     def _require_free_ports(self, instance: Instance) -> None:
         batch, azurite = self._batch(instance), self._azurite(instance)
@@ -315,11 +364,15 @@ class Stack:
         if batch.service.listens() is None:
             processes.wait_until_gone(batch.service, PROBE_TIMEOUT)
             _require_free("Batch service", "--batch-port", batch.port)
+        management = self._management(instance)
+        if management is not None and management.service.listens() is None:
+            processes.wait_until_gone(management.service, PROBE_TIMEOUT)
+            _require_free("management service", "--aml-port", management.port)
 
     def _end_what_hangs(self, parts: Sequence[_Part]) -> None:
         for part in parts:
             said = part.service.listens()
-            if said is not None and not _answers(part.url):
+            if said is not None and not _answers(part.url, self.folder / "tls" / "ca.pem"):
                 name = part.service.name
                 self._progress.message(f"{name} (process {said['pid']}) runs but does not answer: starting it again")
                 processes.stop(part.service, PROBE_TIMEOUT)
@@ -332,9 +385,8 @@ class Stack:
             )
 
     def _stop(self, instance: Instance) -> bool:
-        """End both: the Batch service first, since its tasks use the storage."""
-        batch, azurite = self._batch(instance), self._azurite(instance)
-        parts: list[_Part] = [batch, azurite] if azurite is not None else [batch]
+        """End everything: the storage last, since tasks and jobs use it."""
+        parts = self._parts(instance)
         was_running = any(part.service.listens() is not None for part in parts)
         (self.folder / ENDPOINT_FILE).unlink(missing_ok=True)
         for part in parts:
@@ -342,7 +394,9 @@ class Stack:
                 self._progress.message(f"{part.service.name} did not end by itself and was killed")
         return was_running
 
-    def _write_endpoint(self, instance: Instance, batch: BatchService, azurite: Azurite | None) -> None:
+    def _write_endpoint(
+        self, instance: Instance, batch: BatchService, azurite: Azurite | None, management: ManagementService | None
+    ) -> None:
         batch_said = batch.service.listens() or {}
         content: dict[str, Any] = {
             "version": 1,
@@ -368,6 +422,8 @@ class Stack:
             assert instance.external is not None
             account = parse_storage(instance.external.reveal())
             content["storage"] = {"account": account.name, "connection_string": instance.external.reveal()}
+        if management is not None:
+            content["aml"] = management.facts()
         write_private(self.folder / ENDPOINT_FILE, content)
 
     def _storage_status(self, instance: Instance) -> PartStatus:
@@ -382,20 +438,29 @@ class Stack:
         return PartStatus("storage", state, url, account.name, None, self.log_file("storage"))
 
 
-def _part_status(name: PartName, account: str, url: str, service: processes.Service) -> PartStatus:
+def _part_status(
+    name: PartName, account: str, url: str, service: processes.Service, authority: Path | None = None
+) -> PartStatus:
     said = service.listens()
     state: Literal["up", "down", "hangs"] = "down"
     if said is not None:
-        state = "up" if _answers(url) else "hangs"
+        state = "up" if _answers(url, authority) else "hangs"
     return PartStatus(name, state, url, account, said["pid"] if said else None, service.log)
 
 
-def _answers(url: str) -> bool:
-    """Whether any HTTP answer comes: without a key it is a refusal, which is answer enough."""
+def _answers(url: str, authority: Path | None = None) -> bool:
+    """Whether any HTTP answer comes: without a key it is a refusal, which is answer enough.
+
+    ``authority`` is the certificate that an https address on this machine rests on.
+    """
     parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = connect(parts.hostname or "", parts.port, timeout=PROBE_TIMEOUT)
+    host, port = parts.hostname or "", parts.port
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        trusted = ssl.create_default_context(cafile=authority if authority is not None and authority.exists() else None)
+        connection = http.client.HTTPSConnection(host, port, timeout=PROBE_TIMEOUT, context=trusted)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=PROBE_TIMEOUT)
     try:
         connection.request("GET", parts.path or "/")
         connection.getresponse().read()

@@ -1,0 +1,1 @@
+"""Azure Resource Manager on this machine: the management plane that other namespaces hang their resources into."""
