@@ -94,8 +94,6 @@ class Health:
         self.served += 1
         if self.allowed < self.concurrency and self.state is State.UP:
             self.allowed += 1
-        if self.served >= self.policy.forgive:
-            self.ejections = 0
 
     def unreachable(self, now: float) -> None:
         """No connection: not usable before the next good check, or for longer if checks are good each time."""
@@ -118,6 +116,8 @@ class Health:
         return True
 
     def eject(self, now: float) -> None:
+        if self.served >= self.policy.forgive:
+            self.ejections = 0
         cooldown = min(self.policy.cooldown_cap, self.policy.cooldown * 2.0 ** min(self.ejections, 30))
         self.state = State.EJECTED
         self.allowed = 0
