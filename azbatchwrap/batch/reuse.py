@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from azbatchwrap.errors import PoolError
+from azbatchwrap.errors import Conflict, PoolError
 
 from . import images
 from .health import Health
@@ -16,6 +16,7 @@ from .service import Json
 
 if TYPE_CHECKING:
     from .manager import AzureBatch
+    from .pools import Pools
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +24,9 @@ _FIELDS = (
     "id", "state", "vmSize", "taskSlotsPerNode", "targetDedicatedNodes", "targetLowPriorityNodes", "enableAutoScale",
     "currentDedicatedNodes", "virtualMachineConfiguration", "startTask", "metadata",
 )  # fmt: skip
+
+#: How a pool came about that was not there before.
+MADE = "made"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def choose_pool(batch: AzureBatch, *, always_new: bool = False) -> PoolChoice:
             return PoolChoice(pool_id, "used again", ours=False)
         batch.resize_pool(pool_id, wanted - spot)
         return PoolChoice(pool_id, f"used again, with {wanted} nodes instead of {target}", ours=target == 0)
-    return PoolChoice(batch.create_pool(), "made", ours=True)
+    return PoolChoice(batch.create_pool(), MADE, ours=True)
 
 
 def empty_pool(batch: AzureBatch, pool_id: str) -> bool:
@@ -62,6 +66,20 @@ def empty_pool(batch: AzureBatch, pool_id: str) -> bool:
             return False
     batch.pools.resize(pool_id, 0, 0)
     return True
+
+
+def give_back(pools: Pools, choice: PoolChoice) -> str:
+    """Undo `choose_pool` for a run that is off, so that nothing is paid for it; what was done, in words."""
+    if not choice.ours:
+        return f"pool {choice.pool_id}: left as it was"
+    if choice.how == MADE:
+        pools.delete(choice.pool_id)
+        return f"pool {choice.pool_id}: deleted again"
+    try:
+        pools.resize(choice.pool_id, 0, 0)
+    except Conflict:
+        return f"pool {choice.pool_id} is still growing, and its nodes cost until it is emptied or deleted"
+    return f"pool {choice.pool_id}: emptied again"
 
 
 def _alike(batch: AzureBatch) -> Iterator[Json]:

@@ -51,6 +51,15 @@ class Options:
     as_json: bool
 
 
+@dataclass(slots=True)
+class Attempt:
+    """One run, as far as it has come: what an interruption has to decide about."""
+
+    job_id: str
+    directory: Path
+    pool: PoolChoice | None = None
+
+
 _file = click.Path(path_type=Path, dir_okay=False)
 _folder = click.Path(path_type=Path, file_okay=False)
 
@@ -86,27 +95,31 @@ def run(**words: Any) -> None:
         raise click.UsageError("--pool uses a pool as it is: leave out --new-pool and --nodes")
     work = manifest.read(options.manifest_path, modules_directory=options.tasks_dir)
     job_id = names.new_id("job")
-    directory = options.output_dir or Path("outputs") / job_id
+    attempt = Attempt(job_id, options.output_dir or Path("outputs") / job_id)
     settings = load_settings(project=options.project, node_count=options.nodes)
     try:
         if options.detach:
-            _detach(options, work, settings, job_id)
+            _detach(options, work, settings, attempt)
             return
-        results = _run(options, work, settings, job_id, directory)
+        results = _run(options, work, settings, attempt)
+    except PoolError:
+        _give_back(options, settings, attempt)
+        raise
     except KeyboardInterrupt:
-        _interrupted(options.on_interrupt, settings, job_id)
+        _interrupted(options, settings, attempt)
         raise click.exceptions.Exit(INTERRUPTED) from None
-    code = show_results(results, as_json=options.as_json, job=job_id, output_dir=str(directory))
+    code = show_results(results, as_json=options.as_json, job=job_id, output_dir=str(attempt.directory))
     raise click.exceptions.Exit(code)
 
 
-def _run(options: Options, work: Manifest, settings: Settings, job_id: str, directory: Path) -> list[TaskResult]:
+def _run(options: Options, work: Manifest, settings: Settings, attempt: Attempt) -> list[TaskResult]:
     from azbatchwrap.batch.reuse import empty_pool
 
     started = time.monotonic()
+    job_id, directory = attempt.job_id, attempt.directory
     _make_folder(directory)
     with open_batch(settings=settings) as batch:
-        pool = _submit(batch, options, work, job_id)
+        pool = _submit(batch, options, work, attempt)
         _wait(batch, job_id, options.timeout)
         results = batch.get_results(job_id, wait=False)
         container = batch.jobs.facts(job_id).output_container
@@ -128,9 +141,10 @@ def _wait(batch: AzureBatch, job_id: str, timeout: float | None) -> None:
         raise
 
 
-def _detach(options: Options, work: Manifest, settings: Settings, job_id: str) -> None:
+def _detach(options: Options, work: Manifest, settings: Settings, attempt: Attempt) -> None:
+    job_id = attempt.job_id
     with open_batch(settings=settings) as batch:
-        pool = _submit(batch, options, work, job_id)
+        pool = _submit(batch, options, work, attempt)
         batch.seal_job(job_id)
     note(f"next: azbatchwrap job wait {job_id}, azbatchwrap job download {job_id}")
     if pool.ours and not settings.is_local:
@@ -141,7 +155,7 @@ def _detach(options: Options, work: Manifest, settings: Settings, job_id: str) -
         click.echo(job_id)
 
 
-def _submit(batch: AzureBatch, options: Options, work: Manifest, job_id: str) -> PoolChoice:
+def _submit(batch: AzureBatch, options: Options, work: Manifest, attempt: Attempt) -> PoolChoice:
     """Everything up to the last task: files, pool, job, tasks."""
     from azbatchwrap.batch.reuse import PoolChoice, choose_pool
     from azbatchwrap.manifest import check_inputs
@@ -153,12 +167,14 @@ def _submit(batch: AzureBatch, options: Options, work: Manifest, job_id: str) ->
         storage.add_application_file_path(pattern)
     for path in work.module_paths:
         storage.add_task_file_path(path)
+    check_inputs(work, storage.input_names())
     inputs, tasks = storage.get_application_input_files(), storage.get_batch_task_files()
-    check_inputs(work, [file.name for file in inputs])
     if options.pool_id:
         pool = PoolChoice(batch.use_existing_pool(options.pool_id), "used as asked", ours=False)
     else:
         pool = choose_pool(batch, always_new=options.new_pool)
+    attempt.pool = pool
+    job_id = attempt.job_id
     batch.progress.message(f"pool {pool.pool_id}: {pool.how}")
     batch.create_a_job(
         job_id=job_id,
@@ -179,21 +195,35 @@ def _make_folder(directory: Path) -> None:
         raise ConfigurationError(f"results cannot go to {directory}: {error.strerror}") from error
 
 
-def _interrupted(choice: str, settings: Settings, job_id: str) -> None:
+def _interrupted(options: Options, settings: Settings, attempt: Attempt) -> None:
     """Leave the job or end it, as asked for or as answered; without anybody to ask it is left."""
-    jobs = Account(settings).jobs
+    account, job_id, choice = Account(settings), attempt.job_id, options.on_interrupt
     try:
-        jobs.facts(job_id)
+        over = account.jobs.facts(job_id).ended
     except NotFound:
         note("\ninterrupted before there was a job; what is uploaded is used by the next run")
-        return
-    if choice == "ask":
-        choice = _ask(job_id)
-    if choice == "terminate":
-        jobs.terminate(job_id)
-        note(f"job {job_id}: ending; what is done so far: azbatchwrap job download {job_id}")
+        over, choice = True, "terminate"
     else:
+        if over:
+            note(f"\njob {job_id} has ended: azbatchwrap job download {job_id}")
+        elif choice == "ask":
+            choice = _ask(job_id)
+    if choice == "leave" and not over:
         note(f"job {job_id} goes on: azbatchwrap job wait {job_id}, or azbatchwrap job cancel {job_id}")
+        return
+    if not over:
+        account.jobs.terminate(job_id)
+        note(f"job {job_id}: ending; what is done so far: azbatchwrap job download {job_id}")
+    _give_back(options, settings, attempt)
+
+
+def _give_back(options: Options, settings: Settings, attempt: Attempt) -> None:
+    """Nodes that came for a run that is off cost as long as they are there. On this machine they cost nothing."""
+    if attempt.pool is None or settings.is_local or options.keep_nodes:
+        return
+    from azbatchwrap.batch.reuse import give_back
+
+    note(give_back(Account(settings).pools, attempt.pool))
 
 
 def _ask(job_id: str) -> str:

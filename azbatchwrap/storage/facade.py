@@ -115,6 +115,10 @@ class AzureBatchStorage:
         """The inputs, sorted by name; uploads those that were not."""
         return self._references(Role.INPUT)
 
+    def input_names(self) -> list[str]:
+        """What the inputs are called on a node, sorted; nothing is uploaded for it."""
+        return sorted(self._selections[Role.INPUT].files())
+
     def get_batch_task_files(self) -> list[FileReference]:
         """The task files, sorted by name; uploads those that were not."""
         return self._references(Role.TASK)

@@ -17,7 +17,7 @@ from azbatchwrap.batch import AzureBatch
 from azbatchwrap.batch.checks import checks
 from azbatchwrap.batch.logs import follow_log, kept_log, read_log
 from azbatchwrap.batch.retry import failed_records, retry_failed
-from azbatchwrap.batch.reuse import choose_pool, empty_pool
+from azbatchwrap.batch.reuse import choose_pool, empty_pool, give_back
 from azbatchwrap.batch.service import at
 from azbatchwrap.config import Settings
 from azbatchwrap.errors import ConfigurationError, NotFound, ServiceError
@@ -91,6 +91,19 @@ def test_an_emptied_pool_is_filled_again(batch: AzureBatch) -> None:
     filled = choose_pool(batch)
     assert (filled.pool_id, filled.ours) == (pool_id, True)
     assert batch.wait_for_pool(timeout=PATIENCE) == 1
+
+
+def test_a_run_that_is_off_gives_its_pool_back(batch: AzureBatch) -> None:
+    made = choose_pool(batch)
+    again = choose_pool(batch)
+    assert "left as it was" in give_back(batch.pools, again)
+    assert batch.pools.get(made.pool_id)["state"] == "active"
+    batch.wait_for_pool(timeout=PATIENCE)
+    assert empty_pool(batch, made.pool_id)
+    _until(lambda: batch.pools.get(made.pool_id)["allocationState"] == "steady")
+    filled = choose_pool(batch)
+    _until(lambda: "emptied again" in give_back(batch.pools, filled))
+    assert "deleted again" in give_back(batch.pools, made)
 
 
 def test_failed_tasks_become_records_again(batch: AzureBatch) -> None:

@@ -200,7 +200,9 @@ def test_wrong_input_costs_nothing(cli: Cli, folder: Path) -> None:
     write(folder, {"TASK_MODULE": "echo.py", "INPUTS": ["dta.csv"]})
     (folder / "data.csv").write_text("x")
     before = _ids(cli("job", "list", "--json").stdout)
-    assert "did you mean data.csv" in cli("run", "task.json", "--input", "data.csv", expected=2).stderr
+    refused = cli("run", "task.json", "--input", "data.csv", expected=2).stderr
+    assert "did you mean data.csv" in refused
+    assert "uploading" not in refused
     assert "nowhere.csv" in cli("run", "task.json", "--input", "nowhere.csv", expected=2).stderr
     (folder / "taken").write_text("a file")
     assert "taken" in cli("run", "task.json", "--output-dir", "taken/below", expected=2).stderr
