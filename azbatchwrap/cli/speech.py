@@ -1,0 +1,205 @@
+"""`run-batch-client`: transcribes many sound files on many speech containers, with the public Speech Batch Kit's flags.
+
+argparse, not click: ``-language`` takes several values, and the long flags have one dash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from azbatchwrap.batchkit.options import RunOptions
+    from azbatchwrap.speechkit import SpeechConfig
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+EXAMPLE = """
+example:
+  run-batch-client -config config.yaml -input_folder audio -output_folder transcripts -log_folder logs
+
+config.yaml:
+  MyContainer1: {host: 192.168.0.100, port: 5000, concurrency: 5, rtf: 3}
+  MyContainer2: {host: localhost, port: 6001, api: fast}
+
+exit codes: 0 every file is transcribed, 1 some failed, 2 wrong use or configuration, 130 interrupted
+"""
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults in the help, and the example as it is written."""
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags of the public kit with their defaults, then our own."""
+    parser = argparse.ArgumentParser(
+        prog="run-batch-client",
+        description="Transcribe sound files on speech containers and cloud endpoints.",
+        epilog=EXAMPLE,
+        formatter_class=_Formatter,
+    )
+    _add_places(parser)
+    _add_run(parser)
+    _add_wishes(parser)
+    _add_ours(parser)
+    return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-config", "--configuration-file", "--config", type=Path, default=Path("/usr/local/batch/input/config.yaml"),
+        metavar="FILE", help="endpoints, in YAML or JSON; watched while the client runs")  # fmt: skip
+    add("-input_folder", "--input-folder", type=Path, default=Path("/usr/local/batch/input"), metavar="FOLDER",
+        help="sound files, also in folders below (ONESHOT, DAEMON)")  # fmt: skip
+    add("-output_folder", "--output-folder", type=Path, default=Path("/usr/local/batch/output"), metavar="FOLDER",
+        help="results and run_summary.json")  # fmt: skip
+    add("-log_folder", "--log-folder", type=Path, metavar="FOLDER", help="run.log and a log of the Speech SDK per file")
+    add("-scratch_folder", "--scratch-folder", type=Path, metavar="FOLDER",
+        help="submitted batches (REST) and files being converted; else in the output folder")  # fmt: skip
+    add("-input_list", "--input-list", type=Path, metavar="FILE",
+        help="transcribe the files named here, one per line, not the whole input folder (ONESHOT)")  # fmt: skip
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-m", "--run-mode", type=str.upper, default="ONESHOT", choices=["ONESHOT", "DAEMON", "REST", "APISERVER"],
+        help="transcribe what is there; go on with what arrives; or take batches over HTTP")  # fmt: skip
+    add("-console_log_level", "--console-log-level", choices=LEVELS, default="INFO", help="log on standard error")
+    add("-file_log_level", "--file-log-level", choices=LEVELS, default="INFO", help="log in run.log")
+    add("-strict_config", "--strict-configuration-validation", action="store_true",
+        help="refuse a configuration with any wrong entry, instead of leaving the entry out")  # fmt: skip
+    add("-port", "--apiserver_port", type=_positive, default=5000, help="where the REST mode listens")
+    add("-poll", "--poll", action="store_true", help="look into the input folder regularly: for network folders")
+    add("-combined_json", "--store-combined-json", action="store_true", help="also write results.json with all results")
+    add("-debug_loop_interval", "--debug-loop-interval", type=int, default=0, metavar="SECONDS",
+        help="accepted for old scripts: the state is always in run_summary.json and on the REST mode's pages")  # fmt: skip
+
+
+def _add_wishes(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-language", "--language", nargs="+", default=["en-US"], metavar="LANGUAGE",
+        help="with several, endpoints whose language is 'lid' find out what is spoken")  # fmt: skip
+    add("-nbest", "--nbest", type=_positive, default=1, help="readings per phrase")
+    add("-diarization", "--diarization-mode", choices=["None", "Identity", "Anonymous"], default="None",
+        help="tell speakers apart")  # fmt: skip
+    add("-profanity", "--profanity-mode", choices=["Masked", "Raw", "Removed"], default="Masked", help="swear words")
+    add("-sentiment", "--enable-sentiment", action="store_true", help="ask for sentiment analysis")
+    add("-resume", "--allow-resume", action="store_true",
+        help="go on in the middle of files whose transcription failed (results may differ)")  # fmt: skip
+    add("-max_segment_length", "--max-segment-length", type=_positive, default=3600, metavar="SECONDS",
+        help="with several languages, send sound in pieces of at most this length")  # fmt: skip
+
+
+def _add_ours(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("beyond the public kit").add_argument
+    add("--channels", choices=["separate", "mixed"], default="separate", help="files with several channels")
+    add("--host", default="127.0.0.1", help="where the REST mode listens; wider than loopback needs a token")
+    add("--token-file", type=Path, metavar="FILE", help="callers of the REST mode have to know what is in here")
+    add("--on-pool", metavar="POOL", help="run on the nodes of this Azure Batch pool, which reach the endpoints")
+    add("--shards", type=_positive, default=None, metavar="N", help="tasks to share the files between (with --on-pool)")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point of the console script; ends the process with the run's exit code."""
+    from azbatchwrap.cli.main import exit_code_of
+    from azbatchwrap.errors import AzBatchWrapError
+
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 128 + signal.SIGINT
+    except AzBatchWrapError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = exit_code_of(error)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def _run(words: Sequence[str] | None) -> int:
+    parser = build_parser()
+    flags = parser.parse_args(words)
+    if flags.input_list is not None and flags.run_mode != "ONESHOT":
+        parser.error("-input_list goes with -m ONESHOT only")
+    if flags.shards is not None and flags.on_pool is None:
+        parser.error("--shards goes with --on-pool")
+    return _dispatch(flags)
+
+
+def _dispatch(flags: argparse.Namespace) -> int:
+    from azbatchwrap.batchkit import run
+    from azbatchwrap.progress import for_stream
+    from azbatchwrap.speechkit import SpeechBatchRequest
+
+    with for_stream(sys.stderr) as progress:
+        return run(SpeechBatchRequest, _config(flags), _options(flags), progress=progress)
+
+
+def _config(flags: argparse.Namespace) -> SpeechConfig:
+    from azbatchwrap.speechkit import Channels, Diarization, Profanity, SpeechConfig, Wishes
+
+    wishes = Wishes(
+        languages=tuple(flags.language),
+        nbest=flags.nbest,
+        diarization=Diarization(flags.diarization_mode),
+        profanity=Profanity(flags.profanity_mode),
+        channels=Channels(flags.channels),
+        sentiment=flags.enable_sentiment,
+        resume=flags.allow_resume,
+        max_segment=flags.max_segment_length,
+    )
+    return SpeechConfig(
+        input_folder=flags.input_folder,
+        output_folder=flags.output_folder,
+        log_folder=flags.log_folder,
+        scratch_folder=flags.scratch_folder,
+        wishes=wishes,
+        combine=flags.store_combined_json,
+    )
+
+
+def _options(flags: argparse.Namespace) -> RunOptions:
+    from azbatchwrap.batchkit.options import Mode, RunOptions, ServerOptions
+    from azbatchwrap.speechkit import parser
+
+    token = flags.token_file.read_text(encoding="utf-8").strip() if flags.token_file else None
+    return RunOptions(
+        mode=Mode.of(flags.run_mode),
+        endpoints=flags.configuration_file,
+        parse=parser(os.environ),
+        strict=flags.strict_configuration_validation,
+        files=_listed(flags.input_list, flags.input_folder) if flags.input_list else None,
+        poll_only=flags.poll,
+        scratch_folder=flags.scratch_folder,
+        server=ServerOptions(flags.host, flags.apiserver_port, token),
+        console_level=flags.console_log_level,
+        file_level=flags.file_log_level,
+    )
+
+
+def _listed(file: Path, folder: Path) -> list[Path]:
+    """The files named in ``file``, one per line; relative names are below the input folder."""
+    from azbatchwrap.errors import ConfigurationError
+
+    try:
+        with file.open(encoding="utf-8", errors="surrogateescape") as lines:
+            return [folder / name for line in lines if (name := line.rstrip("\r\n"))]
+    except OSError as error:
+        raise ConfigurationError(f"-input_list {file}: cannot be read: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    main()
