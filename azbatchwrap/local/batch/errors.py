@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -131,7 +132,7 @@ class BatchError(Exception):
 
 def bad_property(name: str, value: object, reason: str) -> BatchError:
     """400 InvalidPropertyValue that names the property, what was sent (shortened) and why it is refused."""
-    shown = value if isinstance(value, str) else orjson.dumps(value, default=repr).decode()
+    shown = value if isinstance(value, str) else json.dumps(value, default=repr)
     return BatchError(
         "InvalidPropertyValue", [("PropertyName", name), ("PropertyValue", shown[:1024]), ("Reason", reason)]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,7 +13,7 @@ from azbatchwrap.local.batch import wire
 from azbatchwrap.local.batch.errors import BatchError, bad_header
 from azbatchwrap.local.batch.shapes import Shape
 
-_CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+_CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 
 
 class Request:
@@ -31,8 +32,7 @@ class Request:
         self.request_id = request_id
         self.path: tuple[str, ...] = ()
         self.body = b""
-        pairs = parse_qsl(raw_query, keep_blank_values=True) if raw_query else ()
-        self.query = {name.lower(): value for name, value in pairs}
+        self.query = _parse_query(raw_query)
 
     @property
     def version(self) -> str:
@@ -63,7 +63,7 @@ class Request:
     def check_conditions(self, modified: int) -> None:
         """Raises ConditionNotMet unless the conditional headers fit something last modified at these ticks."""
         headers = self.headers
-        if not any(name in headers for name in _CONDITIONS):
+        if _CONDITIONS.isdisjoint(headers):
             return
         if "if-match" in headers and "if-none-match" in headers:
             raise BatchError("MultipleConditionHeadersNotSupported")
@@ -87,6 +87,16 @@ class Request:
             raise bad_header(name, value) from None
 
 
+@lru_cache(maxsize=256)
+def _pairs(raw_query: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name.lower(), value) for name, value in parse_qsl(raw_query, keep_blank_values=True))
+
+
+def _parse_query(raw_query: str) -> dict[str, str]:
+    """Names in lower case. Most requests of a client carry the api-version alone: those are read once."""
+    return dict(_pairs(raw_query))
+
+
 def _names(header: str, tag: str) -> bool:
     tags = {part.strip().removeprefix("W/").strip('"') for part in header.split(",")}
     return "*" in tags or tag in tags
@@ -95,7 +105,7 @@ def _names(header: str, tag: str) -> bool:
 class Response:
     """An answer. ``stream`` takes the place of ``body`` for the content of files."""
 
-    __slots__ = ("body", "headers", "status", "stream")
+    __slots__ = ("body", "has_length", "headers", "status", "stream")
 
     def __init__(
         self,
@@ -103,7 +113,11 @@ class Response:
         body: bytes = b"",
         headers: tuple[tuple[bytes, bytes], ...] = (),
         stream: AsyncIterator[bytes] | None = None,
+        *,
+        has_length: bool = False,
     ) -> None:
+        #: Whether ``headers`` tell the length of the body.
+        self.has_length = has_length
         self.status = status
         self.body = body
         self.headers = headers

@@ -98,7 +98,7 @@ def _headers(request: Request, entry: files.FileEntry) -> tuple[tuple[bytes, byt
 def _properties(request: Request, root: Path, folder: Path) -> Response:
     entry = _entry(root, folder, _name(request))
     size = 0 if entry.is_directory else entry.size
-    return Response(200, b"", (*_headers(request, entry), (b"content-length", b"%d" % size)))
+    return Response(200, b"", (*_headers(request, entry), (b"content-length", b"%d" % size)), has_length=True)
 
 
 def _content(request: Request, root: Path, folder: Path) -> Response:

@@ -72,7 +72,8 @@ def clean(service: Service, spec: dict[str, Any]) -> dict[str, Any]:
         tasks.check_command(spec.get(name))
     manager = spec.get("jobManagerTask")
     if manager is not None:
-        manager["constraints"].setdefault("maxTaskRetryCount", spec["constraints"]["maxTaskRetryCount"])
+        retries = spec["constraints"]["maxTaskRetryCount"]
+        manager["constraints"] = {"maxTaskRetryCount": retries, **manager["constraints"]}
     if spec.get("metadata") == []:
         del spec["metadata"]
     return spec
@@ -215,10 +216,11 @@ def replace(service: Service, request: Request) -> Response:
     """PUT: what is left out returns to its default, but for the job's own tasks."""
     job = _changeable(service, request)
     body = request.read(shapes.JOB_REPLACE)
-    changes = {name: body[name] for name, _ in shapes.JOB_UPDATE.fields if name in body}
-    kept = {name: value for name, value in job.spec.items() if name not in dict(shapes.JOB_UPDATE.fields)}
-    defaults = {name: shapes.JOB.defaults[name] for name, _ in shapes.JOB_UPDATE.fields if name in shapes.JOB.defaults}
-    return _apply(service, request, job, {**kept, **defaults, **changes}, changes)
+    mutable, defaults = shapes.JOB_UPDATE.checks, dict(shapes.JOB.defaults)
+    changes = {name: body[name] for name in mutable if name in body}
+    kept = {name: value for name, value in job.spec.items() if name not in mutable}
+    kept |= {name: defaults[name] for name in mutable if name in defaults}
+    return _apply(service, request, job, {**kept, **changes}, changes)
 
 
 def _apply(service: Service, request: Request, job: Job, spec: dict[str, Any], changes: dict[str, Any]) -> Response:

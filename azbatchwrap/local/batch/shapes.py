@@ -175,9 +175,9 @@ def listed(check: Check, longest: int = 0) -> Check:
 
 
 class Shape:
-    """An object with these fields, in the order in which the service shows them."""
+    """An object with these fields. Values keep the order they came in, unless the shape is ``ordered``."""
 
-    __slots__ = ("defaults", "fields", "required", "rule")
+    __slots__ = ("checks", "defaults", "is_ordered", "required", "rule")
 
     def __init__(
         self,
@@ -186,53 +186,58 @@ class Shape:
         required: tuple[str, ...] = (),
         defaults: Mapping[str, Any] | None = None,
         rule: Callable[[dict[str, Any]], None] | None = None,
+        is_ordered: bool = False,
     ) -> None:
-        self.fields = tuple(fields.items())
+        self.checks = dict(fields)
         self.required = required
-        self.defaults = dict(defaults or {})
+        self.defaults = tuple((defaults or {}).items())
         self.rule = rule
+        #: Whether the result has the order of the fields, which is that of the service's answers.
+        self.is_ordered = is_ordered
 
     def __call__(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise Refused(value, "The value must be an object.")
         kept: dict[str, Any] = {}
-        met = 0
-        for name, check in self.fields:
-            if name in value:
-                met += 1
-                if (item := value[name]) is not None:
-                    try:
-                        item = check(item)
-                    except Refused as refusal:
-                        refusal.path.append(name)
-                        raise
-                    if item is not HIDDEN:
-                        kept[name] = item
-                    continue
-            if name in self.defaults:
-                kept[name] = self.defaults[name]
-        self._check_whole(value, kept, met)
-        return kept
+        checks = self.checks
+        for name, item in value.items():
+            if name not in checks:
+                self._refuse_unknown(name)
+            elif item is not None:
+                try:
+                    checked = checks[name](item)
+                except Refused as refusal:
+                    refusal.path.append(name)
+                    raise
+                if checked is not HIDDEN:
+                    kept[name] = checked
+        return self._completed(value, kept)
 
-    def _check_whole(self, value: dict[str, Any], kept: dict[str, Any], met: int) -> None:
-        """What concerns several fields: unknown ones, missing ones, and the shape's own rule."""
-        if met != len(value):
-            self._refuse_unknown(value)
+    def _completed(self, value: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+        """Defaults, required fields, the shape's own rule, and the order."""
+        for name, default in self.defaults:
+            if name not in kept:
+                kept[name] = default
         for name in self.required:
             if value.get(name) is None:
-                missing = Refused(None, "The property is required.", "MissingRequiredProperty")
-                missing.path.append(name)
-                raise missing
+                self._refuse_missing(name)
         if self.rule is not None:
             self.rule(kept)
+        return {name: kept[name] for name in self.checks if name in kept} if self.is_ordered else kept
 
-    def _refuse_unknown(self, value: dict[str, Any]) -> None:
-        known = {name for name, _ in self.fields}
-        for name in value:
-            if name not in known and not name.startswith(("odata.", "@odata")):
-                unknown = Refused(None, f"The property '{name}' does not exist on this type.", "InvalidRequestBody")
-                unknown.path.append(name)
-                raise unknown
+    @staticmethod
+    def _refuse_missing(name: str) -> None:
+        missing = Refused(None, "The property is required.", "MissingRequiredProperty")
+        missing.path.append(name)
+        raise missing
+
+    @staticmethod
+    def _refuse_unknown(name: str) -> None:
+        """Annotations are let through and forgotten."""
+        if not name.startswith(("odata.", "@odata")):
+            unknown = Refused(None, f"The property '{name}' does not exist on this type.", "InvalidRequestBody")
+            unknown.path.append(name)
+            raise unknown
 
     def read(self, value: Any) -> dict[str, Any]:
         """The checked body; raises BatchError."""
@@ -393,6 +398,7 @@ TASK = Shape(
     },
     required=("id", "commandLine"),
     defaults={"userIdentity": AUTO_USER, "requiredSlots": 1},
+    is_ordered=True,
 )
 TASK_COLLECTION = Shape({"value": anything}, required=("value",))
 _SHOWN_ONLY: dict[str, Check] = dict.fromkeys(
@@ -406,7 +412,7 @@ _SHOWN_ONLY: dict[str, Check] = dict.fromkeys(
 TASK_UPDATE = Shape(
     {
         **_SHOWN_ONLY,
-        **{name: anything for name, _ in TASK.fields},
+        **dict.fromkeys(TASK.checks, anything),
         "nodeInfo": anything,
         "constraints": CONSTRAINTS,
     }

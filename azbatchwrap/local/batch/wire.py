@@ -95,8 +95,9 @@ def http_date(ticks: int) -> str:
     return _http_second((ticks - UNIX_EPOCH) // TICKS_PER_SECOND)
 
 
+@lru_cache(maxsize=64)
 def parse_http_date(text: str) -> int:
-    """Ticks of an RFC 1123 date. Raises ValueError."""
+    """Ticks of an RFC 1123 date. Raises ValueError. Cached: many requests carry the date of the same second."""
     try:
         moment = parsedate_to_datetime(text)
     except (TypeError, IndexError) as error:
