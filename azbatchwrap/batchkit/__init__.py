@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from azbatchwrap.endpoints import Answer, Endpoint, EndpointSpec, EndpointStatusChecker, in_process
 
+from .client import RunReport, run
+from .dispatch import Dispatcher
+from .options import Mode, RunOptions, ServerOptions
 from .types import (
     BatchConfig,
     BatchRequest,
@@ -39,6 +42,13 @@ __all__ = [  # noqa: RUF022 (grouped by what a reader looks for)
     "EndpointSpec",
     "Isolation",
     "ItemRecord",
+    # how it is run
+    "run",
+    "RunOptions",
+    "RunReport",
+    "ServerOptions",
+    "Mode",
+    "Dispatcher",
     # what helps to implement it
     "file_fingerprint",
     "file_stats",

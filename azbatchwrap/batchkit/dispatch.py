@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -254,10 +255,13 @@ class Dispatcher:
         member, batch = slot.member, work.batch
         endpoint = member.endpoint
         slot.work = work
-        began = self._loop.time()
+        # The loop's own clock may be as coarse as a millisecond.
+        started = time.perf_counter()
         outcome: WorkItemResult | Exception
+        limit = 0.0
         try:
-            slot.deadline = began + batch.processor.time_limit(work.item, endpoint)
+            limit = batch.processor.time_limit(work.item, endpoint)
+            slot.deadline = self._loop.time() + limit
             if batch.isolation is Isolation.LOOP:
                 found = await batch.processor.process(work.item, endpoint)
             elif batch.isolation is Isolation.THREAD:
@@ -272,7 +276,6 @@ class Dispatcher:
                     batch.put_back(work)
                 raise
             _forget_cancellation(slot.task)
-            limit = slot.deadline - began if slot.deadline is not None else 0.0
             outcome = AttemptTimeout(f"no result within {limit:g} s")
         except Exception as error:  # noqa: BLE001 - whatever it raises is the attempt's outcome
             outcome = error
@@ -280,7 +283,7 @@ class Dispatcher:
             slot.deadline, slot.expired, slot.work = None, False, None
             member.in_flight -= 1
             batch.counts.running -= 1
-        self._settle(work, member, outcome, self._loop.time() - began)
+        self._settle(work, member, outcome, time.perf_counter() - started)
 
     def _settle(self, work: Work, member: Member, outcome: WorkItemResult | Exception, latency: float) -> None:
         work.tries += 1

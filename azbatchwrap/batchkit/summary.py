@@ -7,10 +7,12 @@ system, of that file. So a million entries cost no memory and, seldom enough, li
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 from .journal import LineFile, RunPaths, to_json
@@ -102,3 +104,11 @@ def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
         chunk = source.read(min(1 << 20, size - offset))
         target.write(chunk)
         offset += len(chunk)
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """``overall_summary`` of a summary, without reading its entries. Raises OSError or ValueError."""
+    with path.open("rb") as stream:
+        line = stream.readline().rstrip()
+    found: dict[str, Any] = json.loads(line.removesuffix(b",") + b"}")["overall_summary"]
+    return found

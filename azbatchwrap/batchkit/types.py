@@ -174,7 +174,19 @@ class BatchConfig:
 
 
 class BatchRequest(ABC):
-    """A batch: some files (or whatever ``from_json`` makes of a submitted document) and how they become work items."""
+    """A batch: some files (or whatever ``from_json`` makes of a submitted document) and how they become work items.
+
+    ``config_type`` is what the command line fills. ``type_names``: what a submitted document may call this type in its
+    field ``type``, besides the name of the class. ``json_schema`` of such a document is shown on the server's page.
+    """
+
+    config_type: ClassVar[type[BatchConfig]] = BatchConfig
+    type_names: ClassVar[tuple[str, ...]] = ()
+    json_schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "required": ["files"],
+        "properties": {"files": {"type": "array", "items": {"type": "string"}}},
+    }
 
     def __init__(self, files: Sequence[Path], config: BatchConfig) -> None:
         self.files = files

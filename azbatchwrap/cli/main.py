@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "task": ("azbatchwrap.cli.task:task", "List and show tasks, follow their logs, list their files."),
     "processor": ("azbatchwrap.cli.processor:processor", "Inference requests from queues, every one answered."),
     "local": ("azbatchwrap.cli.local:local", "Azure Batch and storage on this machine: up, down, status, env."),
+    "batchkit": ("azbatchwrap.cli.batchkit:batchkit", "Dispatch work items to many endpoints; report on a run."),
 }
 
 EXAMPLES = """\b
