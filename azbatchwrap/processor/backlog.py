@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ class Backlog:
         self._pick = pick
         self._by_tenant = by_tenant
         self._lanes: dict[tuple[str, str], Lane] = {}
+        self._parked: defaultdict[str, deque[Flight]] = defaultdict(deque)
         self._takers: deque[asyncio.Future[None]] = deque()
         self._closed = False
 
@@ -49,26 +50,52 @@ class Backlog:
         """No more taking; gives back what nobody took."""
         self._closed = True
         left = [flight for lane in self._lanes.values() for flight in lane.flights]
+        left += [flight for line in self._parked.values() for flight in line]
         self._lanes.clear()
+        self._parked.clear()
         while self._takers:
             self._wake()
         return left
 
     def remove_expired(self, now: float) -> list[Flight]:
         """Takes out the flights whose deadlines have passed at ``now`` (Unix seconds)."""
-        gone: list[Flight] = []
-        for lane in self._lanes.values():
-            late = [flight for flight in lane.flights if flight.claim.deadline <= now]
-            if late:
-                lane.flights = deque(flight for flight in lane.flights if flight not in late)
-                gone += late
-        return gone
+        waiting = [flight for lane in self._lanes.values() for flight in lane.flights]
+        waiting += [flight for line in self._parked.values() for flight in line]
+        late = [flight for flight in waiting if flight.claim.deadline <= now]
+        for flight in late:
+            self.remove(flight)
+        return late
 
     def remove(self, flight: Flight) -> None:
-        """Takes ``flight`` out if it is still here."""
+        """Takes ``flight`` out if it is here."""
         for lane in self._lanes.values():
             if flight in lane.flights:
                 lane.flights.remove(flight)
+                flight.source.taken()
+                return
+        line = self._parked.get(flight.tenant)
+        if line and flight in line:
+            line.remove(flight)
+
+    @property
+    def parked(self) -> int:
+        return sum(len(line) for line in self._parked.values())
+
+    def park(self, flight: Flight) -> None:
+        """Set ``flight`` aside until `unpark` is called for its tenant; it takes no place in the backlog meanwhile."""
+        self._parked[flight.tenant].append(flight)
+
+    def unpark(self, tenant: str) -> None:
+        """The tenant's next parked flight may be taken, before all others of its lane."""
+        line = self._parked.get(tenant)
+        if not line:
+            return
+        flight = line.popleft()
+        if not line:
+            del self._parked[tenant]
+        self._lane(flight).flights.appendleft(flight)
+        flight.source.returned()
+        self._wake()
 
     async def take(self) -> Flight | None:
         """The next flight, or ``None`` when the backlog is closed."""

@@ -32,10 +32,13 @@ BUCKETS_KEPT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``defer``: seconds until the request should come back (0: go now). ``drop``: end it with GATE_DROPPED."""
+    """``defer``: seconds until the request should come back (0: go now). ``drop``: end it with GATE_DROPPED.
+    ``park``: it may as well wait here until another request of its tenant ends.
+    """
 
     defer: float = 0.0
     drop: bool = False
+    park: bool = False
     reason: str = ""
 
 
@@ -89,7 +92,8 @@ class Concurrency(Gate):
 
     def admit(self, tenant: str) -> Decision:
         if self._flying[tenant] >= self.limit:
-            return Decision(DEFER, self.drop, f"tenant {tenant!r} has {self.limit} requests in flight")
+            reason = f"tenant {tenant!r} has {self.limit} requests in flight"
+            return Decision(DEFER, self.drop, not self.drop, reason)
         self._flying[tenant] += 1
         return GO
 
@@ -120,7 +124,7 @@ class TokenBucket(Gate):
         key = tenant if self.per == "tenant" else ""
         level = self._level(key)
         if level < 1.0:
-            return Decision((1.0 - level) / self.rate, self.drop, f"more than {self.rate:g} requests a second")
+            return Decision((1.0 - level) / self.rate, self.drop, reason=f"more than {self.rate:g} requests a second")
         self._buckets[key] = (level - 1.0, self.clock())
         if len(self._buckets) > BUCKETS_KEPT:
             self._forget()

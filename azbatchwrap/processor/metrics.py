@@ -103,7 +103,9 @@ class Metrics:
         self.attempts = Counter("azbatchwrap_processor_attempts_total", "Requests sent, by endpoint", "endpoint")
         self.results = Counter("azbatchwrap_processor_results_total", "Results stored, by code", "code")
         self.retries = Counter("azbatchwrap_processor_retries_total", "Attempts to be repeated, by reason", "reason")
-        self.deferred = Counter("azbatchwrap_processor_deferred_total", "Messages put off by a gate, by gate", "gate")
+        self.deferred = Counter(
+            "azbatchwrap_processor_deferred_total", "Messages that a gate held back, by gate", "gate"
+        )
         self.reclaimed = Counter("azbatchwrap_processor_reclaimed_total", "Messages taken from dead workers")
         self.expired = Counter("azbatchwrap_processor_expired_total", "Messages that expired while they waited")
         self.poisoned = Counter("azbatchwrap_processor_poisoned_total", "Messages that killed their workers")

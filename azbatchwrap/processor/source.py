@@ -76,6 +76,10 @@ class Source:
         if self._waiting <= self._options.prefetch // 2:
             self._room.set()
 
+    def returned(self) -> None:
+        """A flight is in the backlog again."""
+        self._waiting += 1
+
     def finish(self, flight: Flight, result: Result, *, bury: bool = False) -> None:
         self._endings.append((flight, result, bury))
         self._changed()
@@ -218,7 +222,6 @@ class Source:
 
     def expired(self, flight: Flight) -> None:
         """A flight that waited in the backlog has reached its deadline."""
-        self.taken()
         claim = flight.claim
         error = f"the deadline passed while it waited to be sent, after {claim.attempts} attempts"
         self.finish(flight, Result(claim.id, Code.DEADLINE_EXCEEDED, None, claim.attempts, error, finished=time.time()))

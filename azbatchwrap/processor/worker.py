@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 LAST_CHANCE = 0.2
 #: A gate that is shut is looked at this often (seconds).
 GATE_INTERVAL = 0.1
+#: Requests set aside for their tenants' limits, for each one that may be in flight; more go back to the queue.
+PARKED_PER_SLOT = 8
 #: A message that two workers died with is sent alone: if a third dies, it is known which message did it.
 ALONE_AFTER = 2
 #: At the end, a queue that does not answer is given this long to take the last endings (seconds).
@@ -200,14 +202,16 @@ class Worker:
         finally:
             for gate in self.gates:
                 gate.release(flight.tenant)
+            if self.gates:
+                self._backlog.unpark(flight.tenant)
 
     def _admit(self, flight: Flight) -> Decision:
         for index, gate in enumerate(self.gates):
             decision = gate.admit(flight.tenant)
             if decision is not GO:
+                self.metrics.deferred.add(gate.name)
                 for passed in self.gates[:index]:
                     passed.release(flight.tenant)
-                self.metrics.deferred.add(gate.name)
                 return decision
         return GO
 
@@ -215,6 +219,8 @@ class Worker:
         if decision.drop:
             error = f"a gate dropped it: {decision.reason}"
             self._finish(flight, Code.GATE_DROPPED, error)
+        elif decision.park and self._backlog.parked < PARKED_PER_SLOT * self._options.concurrency:
+            self._backlog.park(flight)
         else:
             flight.source.give_back(flight, time.time() + decision.defer, f"put off: {decision.reason}")
 
@@ -302,7 +308,6 @@ class Worker:
             flight.task.cancel()
         else:
             self._backlog.remove(flight)
-            flight.source.taken()
             self._accept_fate(flight)
 
     def _broken_off(self, flight: Flight) -> bool:

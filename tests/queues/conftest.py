@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from azbatchwrap.config import parse_storage
 from azbatchwrap.queues import Item, Policy, Queue, Refused, refused_id
+from azbatchwrap.queues.azure import AzureQueue
 from azbatchwrap.queues.redis import RedisQueue
+from azbatchwrap.queues.redis_channels import RedisChannelsQueue
 from azbatchwrap.queues.sqlite import SqliteQueue
 
-KINDS = ["sqlite", "redis"]
+KINDS = ["sqlite", "redis", "channels", "azure"]
 
 
 def parse(raw: bytes) -> Item | Refused:
@@ -33,6 +36,7 @@ class Store:
     """One store; every call of ``worker`` gives another queue object on it, as another process would have."""
 
     make: Callable[[Policy], Queue]
+    kind: str
     opened: list[Queue] = field(default_factory=list)
 
     async def worker(self, policy: Policy | None = None) -> Queue:
@@ -44,7 +48,7 @@ class Store:
 
 @pytest.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    store = Store(MAKERS[request.param](request, tmp_path))
+    store = Store(MAKERS[request.param](request, tmp_path), request.param)
     yield store
     for queue in store.opened:
         await queue.close()
@@ -59,7 +63,20 @@ def _redis(request: pytest.FixtureRequest, _folder: Path) -> Callable[[Policy], 
     return lambda policy: RedisQueue(url, name, policy)
 
 
-MAKERS = {"sqlite": _sqlite, "redis": _redis}
+def _channels(request: pytest.FixtureRequest, _folder: Path) -> Callable[[Policy], Queue]:
+    url, name = request.getfixturevalue("redis_server").url, f"q-{uuid.uuid4().hex}"
+    return lambda policy: RedisChannelsQueue(
+        url, parse, requests=name, retries=f"{name}-retry", results=f"{name}-out", policy=policy
+    )
+
+
+def _azure(request: pytest.FixtureRequest, _folder: Path) -> Callable[[Policy], Queue]:
+    account = parse_storage(request.getfixturevalue("azurite").connection_string)
+    name = f"q-{uuid.uuid4().hex[:20]}"
+    return lambda policy: AzureQueue(name, account, parse, policy, sweep_interval=0.0, sweep_grace=0.0)
+
+
+MAKERS = {"sqlite": _sqlite, "redis": _redis, "channels": _channels, "azure": _azure}
 
 
 def item(id_: str, body: str = "{}", *, seconds: float = 3600.0, priority: int = 0, due: float = 0.0) -> Item:

@@ -224,7 +224,9 @@ async def test_cancelling_ends_what_waits_and_reaches_what_is_in_flight(store: S
     claim = await one_claim(queue)
     await queue.put([item("waiting")])
     answers = await queue.cancel(["flying", "waiting", "unknown"])
-    assert answers == [Cancelled.REQUESTED, Cancelled.DONE, Cancelled.UNKNOWN]
+    # A storage queue cannot tell what is in flight: there the result is written at once.
+    in_flight = Cancelled.DONE if store.kind == "azure" else Cancelled.REQUESTED
+    assert answers == [in_flight, Cancelled.DONE, Cancelled.UNKNOWN]
     assert await queue.extend([claim], LEASE) == [Held.CANCELLED]
     await queue.complete([(claim, Result("flying", Code.CANCELLED, error="cancelled", finished=time.time()))])
     assert {(one.id, one.code) for one in await all_results(queue)} == {

@@ -1,0 +1,134 @@
+"""Requests from a Google Cloud Pub/Sub subscription, results to a topic, with a SQLite file between.
+
+A message is acknowledged when it is on this machine's disk, and from then on everything is as in `SqliteQueue`:
+deadlines, retries, one result per id. Results wait in the file until the topic has taken them. A lost disk loses what
+was acknowledged: keep the journal on a volume that outlives the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from azbatchwrap.backoff import Backoff
+from azbatchwrap.errors import ConfigurationError
+from azbatchwrap.queues.interface import Parse, Policy
+from azbatchwrap.queues.records import Code, Item, Put, Refused, Result
+from azbatchwrap.queues.sqlite import SqliteQueue
+
+log = logging.getLogger(__name__)
+
+#: Messages pulled, or results published, in one call.
+BATCH = 100
+#: How long one pull waits for messages, and how long publishing may take (seconds).
+PULL_TIMEOUT, PUBLISH_TIMEOUT = 10.0, 30.0
+#: Between looks for new results (seconds).
+LOOK_INTERVAL = 0.25
+BACKOFF = Backoff(attempts=None, base=0.5, cap=30.0)
+
+
+class PubSubQueue(SqliteQueue):
+    """``subscription`` of ``project``; without ``results_topic`` the results stay in the journal for `collect`."""
+
+    def __init__(
+        self,
+        project: str,
+        subscription: str,
+        *,
+        results_topic: str | None,
+        journal: Path,
+        parse: Parse,
+        policy: Policy | None = None,
+    ) -> None:
+        super().__init__(journal.expanduser().absolute(), policy)
+        if not project or not subscription:
+            raise ConfigurationError("a Pub/Sub queue is pubsub://PROJECT/SUBSCRIPTION?results=TOPIC&journal=PATH")
+        self.name = f"pubsub://{project}/{subscription}"
+        self._source = f"projects/{project}/subscriptions/{subscription}"
+        self._topic = f"projects/{project}/topics/{results_topic}" if results_topic else None
+        self._parse = parse
+        self._loops: list[asyncio.Task[None]] = []
+        self._published = self.path.with_name(self.path.name + ".published")
+
+    async def open(self) -> None:
+        try:
+            from google.cloud import pubsub_v1
+        except ModuleNotFoundError as error:
+            raise ConfigurationError("Pub/Sub queues need an extra: pip install 'azbatchwrap[gcp]'") from error
+        await super().open()
+        subscriber: Any = await asyncio.to_thread(pubsub_v1.SubscriberClient)
+        self._loops = [asyncio.create_task(self._forever(lambda: self._pull(subscriber)))]
+        if self._topic is not None:
+            publisher: Any = await asyncio.to_thread(pubsub_v1.PublisherClient)
+            self._loops.append(asyncio.create_task(self._forever(lambda: self._publish(publisher))))
+
+    async def close(self) -> None:
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loops = []
+        await super().close()
+
+    async def _forever(self, step: Callable[[], Any]) -> None:
+        attempt = 0
+        while True:
+            try:
+                await step()
+                attempt = 0
+            except Exception as error:  # noqa: BLE001  whatever the service or the disk says, it is tried again
+                attempt += 1
+                log.warning("%s: %s: %s", self.name, type(error).__name__, error)
+                await asyncio.sleep(BACKOFF.delay(attempt))
+
+    async def _pull(self, subscriber: Any) -> None:
+        from google.api_core.exceptions import DeadlineExceeded
+
+        try:
+            pulled = await asyncio.to_thread(
+                subscriber.pull,
+                request={"subscription": self._source, "max_messages": BATCH},
+                timeout=PULL_TIMEOUT,
+                retry=None,
+            )
+        except DeadlineExceeded:  # nothing was there
+            return
+        received = list(pulled.received_messages)
+        if not received:
+            return
+        read = [self._parse(one.message.data) for one in received]
+        items = [one for one in read if isinstance(one, Item)]
+        for item, answer in zip(items, await self.put(items), strict=True):
+            if answer is Put.CONFLICT:
+                log.warning("message %s: another body came with an id that is taken; it is dropped", item.id)
+        await self.refuse([one for one in read if isinstance(one, Refused)])
+        ids = [one.ack_id for one in received]
+        await asyncio.to_thread(
+            subscriber.acknowledge, request={"subscription": self._source, "ack_ids": ids}, timeout=PULL_TIMEOUT
+        )
+
+    async def _publish(self, publisher: Any) -> None:
+        cursor = self._published.read_text().strip() if self._published.exists() else ""
+        page = await self.results(cursor, BATCH)
+        if not page.results:
+            await asyncio.sleep(LOOK_INTERVAL)
+            return
+        waiting = [publisher.publish(self._topic, announcement(one), id=one.id[:1024]) for one in page.results]
+        for one in waiting:
+            await asyncio.to_thread(one.result, PUBLISH_TIMEOUT)
+        # Only now: a crash before publishes some of them twice, never not at all.
+        beside = self._published.with_name(self._published.name + ".new")
+        beside.write_text(page.cursor)
+        os.replace(beside, self._published)
+
+
+def announcement(result: Result) -> bytes:
+    """The seed's result message."""
+    if result.code is Code.OK:
+        return orjson.dumps({"id": result.id, "payload": orjson.Fragment(result.payload)})
+    return orjson.dumps({"id": result.id, "error": f"{result.code.value}: {result.error}"})
