@@ -69,6 +69,7 @@ class BatchApp:
             self._key.check(request.method, request.raw_path, request.raw_query, request.headers)
             _check_version(request)
             self._service.chaos.meet()
+            self._check_room(request)
             handler, request.path = routes.find(request.method, request.raw_path)
             answer = handler(self._service, request)
             response = await answer if isawaitable(answer) else answer
@@ -83,6 +84,11 @@ class BatchApp:
             log.exception("%s %s failed", request.method, request.raw_path)
             return _refusal(request, BatchError("InternalError"))
         return response
+
+    def _check_room(self, request: Request) -> None:
+        """On a full disk nothing new is taken on; looking and deleting go on."""
+        if self._service.store.is_short and request.method not in {"GET", "HEAD", "DELETE"}:
+            raise BatchError("ServerBusy", [("Reason", "The disk of the data folder is full.")])
 
 
 def _new_request_id() -> str:

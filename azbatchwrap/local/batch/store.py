@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
-
-from azbatchwrap.local.batch.errors import BatchError
 
 log = logging.getLogger(__name__)
 
 #: Changes nobody waits for (a task began, a task ended) are committed together, at most this much later. Reading
 #: answers wait for the commit of what they show, so that a kill takes nothing back that a client has seen.
 LAZY_COMMIT_SECONDS = 0.01
-#: A full disk is tried again this often.
+#: After a full disk, room is looked for this often.
 RETRY_SECONDS = 1.0
+#: Space put aside for recording the ends of what runs when the disk is full.
+RESERVE_BYTES = 4 * 1024 * 1024
+ROOM_AGAIN_BYTES = 2 * RESERVE_BYTES
 #: The log of changes is folded into the database by a thread once it has so many pages of 4 KiB.
 CHECKPOINT_PAGES = 4000
 PAGE_BYTES = 4096
@@ -97,7 +99,12 @@ class Store:
         self._timer: asyncio.TimerHandle | None = None
         self._folding: asyncio.Future[None] | None = None
         self._changes = 0
+        self._journal: list[tuple[str, Any, bool]] = []
+        self._reserve = path.with_name("reserve")
         self.is_open = False
+        #: The disk is full: nothing new can be taken on.
+        self.is_short = False
+        self._make_reserve()
         #: Called before every commit, to write what is counted in memory.
         self.before_commit: list[Callable[[], None]] = []
 
@@ -107,17 +114,69 @@ class Store:
     def write(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         if not self.is_open:
             self._begin()
-        return self._database.execute(sql, parameters)
+        self._journal.append((sql, parameters, False))
+        try:
+            return self._database.execute(sql, parameters)
+        except sqlite3.OperationalError as error:
+            return self._recover(error)
 
-    def write_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
+    def write_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> sqlite3.Cursor:
         if not self.is_open:
             self._begin()
-        return self._database.executemany(sql, rows)
+        self._journal.append((sql, rows, True))
+        try:
+            return self._database.executemany(sql, rows)
+        except sqlite3.OperationalError as error:
+            return self._recover(error)
 
     def _begin(self) -> None:
         self._database.execute("BEGIN IMMEDIATE")
         self.is_open = True
         self._timer = asyncio.get_running_loop().call_later(LAZY_COMMIT_SECONDS, self.commit)
+
+    def _recover(self, error: sqlite3.OperationalError) -> sqlite3.Cursor:
+        """The disk is full and SQLite took the transaction back: give up the reserve and repeat what was written.
+
+        New work is refused from then on, until there is room again; what runs can still be recorded.
+        """
+        if self._database.in_transaction:
+            raise error
+        log.error("the data folder cannot be written (%s); using the reserve", error)
+        self._reserve.unlink(missing_ok=True)
+        self.is_short = True
+        asyncio.get_running_loop().call_later(RETRY_SECONDS, self._look_for_room)
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            cursor = self._database.cursor()
+            for sql, parameters, is_many in self._journal:
+                cursor = (
+                    self._database.executemany(sql, parameters) if is_many else self._database.execute(sql, parameters)
+                )
+        except sqlite3.OperationalError as problem:
+            # Memory and disk have parted: only a new start, from the disk, brings them together.
+            log.critical("the data folder cannot be written at all, the service ends: %s", problem)
+            os._exit(4)
+        return cursor
+
+    def _look_for_room(self) -> None:
+        status = os.statvfs(self.path.parent)
+        if status.f_bavail * status.f_frsize < ROOM_AGAIN_BYTES:
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._look_for_room)
+            return
+        self._make_reserve()
+
+    def _make_reserve(self) -> None:
+        """Put space aside for the day the disk is full."""
+        try:
+            with self._reserve.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        except OSError as error:
+            log.warning("no space for a reserve of %d bytes: %s", RESERVE_BYTES, error)
+            self._reserve.unlink(missing_ok=True)
+            self.is_short = True
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._look_for_room)
+            return
+        self.is_short = False
 
     async def committed(self) -> None:
         """Returns once every change made so far is on disk; requests of one turn of the loop share the commit."""
@@ -130,40 +189,27 @@ class Store:
         await asyncio.shield(self._waiting)
 
     def commit(self) -> None:
-        """Commit what is open. A full disk keeps the changes open, refuses who waits, and is tried again."""
+        """Commit what is open, and answer those who wait for it."""
         if not self.is_open:
             return
-        waiting, self._waiting = self._waiting, None
+        for hook in self.before_commit:
+            hook()
         try:
-            for hook in self.before_commit:
-                hook()
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            self._postpone(error, waiting)
-            return
+            self._recover(error)
+            self._database.execute("COMMIT")
+        self._journal.clear()
         self.is_open = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
         self._changes += 1
         if self._changes % 256 == 0:
             self._fold()
-
-    def _postpone(self, error: sqlite3.OperationalError, waiting: asyncio.Future[None] | None) -> None:
-        if not self._database.in_transaction:
-            log.critical("the database took changes back and the service cannot go on: %s", error)
-            raise SystemExit(4) from error
-        log.error("cannot write the database (%s); trying again in %s s", error, RETRY_SECONDS)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(RETRY_SECONDS, self.commit)
-        if waiting is not None and not waiting.done():
-            waiting.set_exception(
-                BatchError("ServerBusy", [("Reason", f"The data folder cannot be written: {error}.")])
-            )
-            waiting.exception()
 
     def _fold(self) -> None:
         """Fold the log into the database in a thread, so that no request waits for the disk."""

@@ -43,7 +43,7 @@ class TaskTable:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def insert(self, rows: Iterable[Sequence[Any]]) -> None:
+    def insert(self, rows: Sequence[Sequence[Any]]) -> None:
         self._store.write_many(_INSERT, rows)
 
     def existing(self, job: int, ids: Sequence[str]) -> set[str]:
