@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fixtures_service", "tests.fixtures_stack", "tests.fixtures_processor", "tests.fixtures_aml"]
+pytest_plugins = [
+    "tests.fixtures_service",
+    "tests.fixtures_stack",
+    "tests.fixtures_processor",
+    "tests.fixtures_aml",
+    "tests.fixtures_speech",
+]
