@@ -113,6 +113,8 @@ def resume(service: Service) -> None:
         service.autoscaler.watch(pool)
     for job in list(service.jobs.values()):
         _resume_job(service, job)
+    for schedule in list(service.schedules.values()):
+        _resume_schedule(service, schedule)
 
 
 def _resume_node(service: Service, node: Node) -> None:
@@ -134,3 +136,13 @@ def _resume_job(service: Service, job: Job) -> None:
         return
     watch_limit(service, job)
     job_may_be_over(service, job)
+
+
+def _resume_schedule(service: Service, schedule: Schedule) -> None:
+    from azbatchwrap.local.batch import schedules  # its module needs the service's, which needs this one
+
+    finishing = {"terminating": schedules.finish_termination, "deleting": schedules.finish_deletion}
+    if (finish := finishing.get(schedule.life.state)) is not None:
+        schedule.ending = service.spawn(finish(service, schedule), f"{schedule.life.state} of {schedule.id}")
+    else:
+        schedules.tick(service, schedule)

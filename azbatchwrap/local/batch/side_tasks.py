@@ -42,6 +42,8 @@ async def run_side_task(
                 lambda handle, now=info: watch(now, handle),  # type: ignore[misc]
             )
         except HostLost:
+            if service.is_stopping:
+                raise asyncio.CancelledError from None
             continue
         if outcome.stage is not Stage.COMMAND or outcome.exit_code is None or 0 <= retries <= info["retryCount"]:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,30 @@ def test_transitions_under_way_are_finished_after_a_kill(batch_service: BatchSer
         status = next(iter(client.list_job_preparation_and_release_task_status("ending")))
         assert status.job_release_task_execution_info.exit_code == 0
         assert client.get_job("ending").execution_info.termination_reason == "r"
+
+
+def test_schedules_go_on_after_a_kill(batch_service: BatchService) -> None:
+    soon = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=4)
+    schedule = models.BatchJobScheduleConfiguration(do_not_run_until=soon)
+    specification = models.BatchJobSpecification(pool_info=models.BatchPoolInfo(pool_id="p"))
+    with batch_service.client() as client:
+        client.create_job_schedule(
+            models.BatchJobScheduleCreateOptions(id="s", schedule=schedule, job_specification=specification)
+        )
+    batch_service.kill9()
+    batch_service.restart()
+    with batch_service.client() as client:
+        wait_until(lambda: [job.id for job in client.list_jobs_from_schedule("s")] == ["s:job-1"])
+
+
+def test_a_stop_during_a_start_task_leaves_nothing_behind(batch_service: BatchService) -> None:
+    forever = models.BatchStartTask(command_line="/bin/sleep 300", wait_for_success=True)
+    with batch_service.client() as client:
+        add_pool(client, id="waiting-for-ever", start_task=forever)
+        mark = "AZ_BATCH_POOL_ID=waiting-for-ever"
+        wait_until(lambda: running_processes(mark))
+    batch_service.stop()
+    assert running_processes(mark) == []
 
 
 def test_a_graceful_stop_ends_tasks_and_runs_them_again(batch_service: BatchService) -> None:
