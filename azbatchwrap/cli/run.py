@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import time
 from dataclasses import dataclass
@@ -229,10 +230,24 @@ def _give_back(options: Options, settings: Settings, attempt: Attempt) -> None:
 def _ask(job_id: str) -> str:
     if not sys.stdin.isatty():
         return "leave"
+    note(f"\nJob {job_id} is running.")
     try:
-        question = f"\nJob {job_id} is running. Leave it running, or terminate it?"
-        answer: str = click.prompt(question, type=click.Choice(["leave", "terminate"]), default="leave", err=True)
-    except click.Abort:  # Ctrl-C again
+        while True:
+            click.echo("Leave it running, or terminate it? (leave, terminate) [leave]: ", nl=False, err=True)
+            answer = _typed_line().strip().lower() or "leave"
+            for choice in ("leave", "terminate"):
+                if choice.startswith(answer):
+                    return choice
+    except KeyboardInterrupt:
         note("")
         return "leave"
-    return answer
+
+
+def _typed_line() -> str:
+    """A line of standard input; empty at its end.
+
+    Looked for in short turns: a Ctrl-C that comes a moment before a blocking read would be heard only after it.
+    """
+    while not select.select([sys.stdin], [], [], 0.2)[0]:
+        pass
+    return sys.stdin.readline()

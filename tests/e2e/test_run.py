@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import secrets
+import select
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from azbatchwrap.cli.main import main
 from tests.fixtures_stack import LocalStack
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60.0
+DEADLINE = 45.0
 
 FLAKY = """
 import pathlib
@@ -264,7 +265,8 @@ class Terminal:
         end = time.monotonic() + DEADLINE
         while text not in self.seen:
             assert time.monotonic() < end, self.seen
-            self.seen += os.read(self.fd, 65536).decode(errors="replace")
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.seen += os.read(self.fd, 65536).decode(errors="replace")
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
