@@ -110,7 +110,6 @@ async def _start_upload(arm: Arm, request: Request) -> Answer:
     workspace = arm.resources.require(names.workspace_of(rid))
     text = f"{workspace['properties']['workspaceId']}/{'/'.join(rid.names[1:])}".lower()
     container = f"azureml-{rid.types[1]}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-    arm.store.save("container", f"{workspace['id'].lower()}/{container}", {"container": container})
     blobs = Blobs(arm.settings.storage)
 
     def prepare() -> tuple[str, str]:
@@ -118,6 +117,7 @@ async def _start_upload(arm: Arm, request: Request) -> Answer:
         return blobs.address(container), blobs.signed(container, writes=True)
 
     address, signed = await asyncio.to_thread(prepare)
+    arm.store.save("container", f"{workspace['id'].lower()}/{container}", {"container": container})
     kind = request.json().get("pendingUploadType") or "TemporaryBlobReference"
     return Answer(
         200,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import mimetypes
 from functools import cached_property
@@ -39,20 +40,16 @@ class Blobs:
         from azure.core.exceptions import ResourceExistsError
 
         client = self._service.get_container_client(container)
-        try:
+        with contextlib.suppress(ResourceExistsError):
             client.create_container()
-        except ResourceExistsError:
-            pass
         return client
 
     def remove(self, container: str) -> None:
         """Remove a container, if it is there."""
         from azure.core.exceptions import ResourceNotFoundError
 
-        try:
+        with contextlib.suppress(ResourceNotFoundError):
             self._service.delete_container(container)
-        except ResourceNotFoundError:
-            pass
 
     def signed(self, container: str, blob: str = "", *, writes: bool = False) -> str:
         """The address of a container or blob, signed for reading, or for writing and listing as well."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from azbatchwrap.local.aml import names
-from azbatchwrap.local.arm.errors import bad_request, conflict
+from azbatchwrap.local.aml import assets, names
+from azbatchwrap.local.arm import ids
+from azbatchwrap.local.arm.errors import ArmError, bad_request, conflict
 from azbatchwrap.local.arm.ids import ResourceId
 from azbatchwrap.local.arm.resources import Document
-from azbatchwrap.local.arm.router import Route
 
 if TYPE_CHECKING:
     from azbatchwrap.local.arm.service import Arm
@@ -43,9 +43,45 @@ def show(arm: Arm, document: Document) -> Document:
     return document | {"properties": properties}
 
 
-def prepare_deployment(_arm: Arm, rid: ResourceId, document: Document, _before: Document | None) -> Document:
+def prepare_deployment(arm: Arm, rid: ResourceId, document: Document, _before: Document | None) -> Document:
+    """A pipeline component, or a model with its scoring script: what it names must exist."""
     names.check(rid)
+    properties = document["properties"]
+    workspace = names.workspace_of(rid)
+    configuration = properties.get("deploymentConfiguration")
+    if configuration:
+        component = (configuration.get("componentId") or {}).get("assetId")
+        _check_settings(arm, workspace, configuration.setdefault("settings", {}) or {})
+        references = [component]
+    else:
+        code = properties.get("codeConfiguration") or {}
+        references = [
+            (properties.get("model") or {}).get("assetId"),
+            code.get("codeId"),
+            properties.get("environmentId"),
+        ]
+        _check_compute(arm, workspace, properties.get("compute"))
+    for reference in references:
+        if not reference:
+            raise bad_request(
+                "The deployment names no pipeline component, or no model, code and environment.", "BadArgument"
+            )
+        try:
+            assets.find_version(arm, workspace, str(reference))
+        except ArmError as error:
+            raise bad_request(f"The deployment {rid.name}: {error.message}", "BadArgument") from None
     return document
 
 
-SCORING: list[Route] = []
+def _check_settings(arm: Arm, workspace: ResourceId, settings: dict[str, Any]) -> None:
+    _check_compute(arm, workspace, settings.get("default_compute"))
+
+
+def _check_compute(arm: Arm, workspace: ResourceId, compute: Any) -> None:
+    """``compute`` is a name, an ARM id or nothing. Raises ArmError when there is no such compute."""
+    if not compute or str(compute).lower() == "serverless":
+        return
+    text = str(compute).removeprefix("azureml:")
+    rid = ids.parse(text) if text.startswith("/") else workspace.child("computes", text)
+    if arm.resources.find(rid) is None:
+        raise bad_request(f"The compute {compute} does not exist.", "BadArgument")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import uuid
 
 from azbatchwrap.local.arm.errors import bad_request
 from azbatchwrap.local.arm.ids import ResourceId
@@ -31,3 +33,8 @@ def check(rid: ResourceId) -> None:
 def workspace_of(rid: ResourceId) -> ResourceId:
     """The workspace that ``rid`` is, or lies in."""
     return ResourceId(rid.subscription, rid.group, rid.namespace, rid.types[:1], rid.names[:1])
+
+
+def child_job(job: str, step: str) -> str:
+    """The name of a pipeline's step as a job: the same again when the job runs again."""
+    return str(uuid.UUID(bytes=hashlib.sha256(f"{job}/{step}".encode()).digest()[:16], version=4))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from azbatchwrap.local.aml import assets, computes, datastores, endpoints, schedules, workspaces
+from azbatchwrap.local.aml.jobs import Jobs
 from azbatchwrap.local.aml.names import NAMESPACE, WORKSPACE
 from azbatchwrap.local.arm.resources import ResourceType
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 def register(arm: Arm) -> None:
     """Hang Azure Machine Learning into the management plane."""
+    jobs = Jobs(arm)
+    arm.on_start.append(jobs.start)
+    arm.on_stop.append(jobs.stop)
     arm.register(
         NAMESPACE,
         [
@@ -36,9 +40,10 @@ def register(arm: Arm) -> None:
             ResourceType(f"{WORKSPACE}/batchEndpoints/deployments", prepare=endpoints.prepare_deployment),
             *schedules.types(),
             *assets.types(),
+            *jobs.types(),
         ],
-        [*workspaces.ROUTES, *datastores.ROUTES, *assets.ROUTES],
+        [*workspaces.ROUTES, *datastores.ROUTES, *assets.ROUTES, *jobs.routes()],
         [*workspaces.SUBSCRIPTION_ROUTES, *computes.SUBSCRIPTION_ROUTES],
     )
     arm.router.add(workspaces.DISCOVERY)
-    arm.router.add(endpoints.SCORING)
+    arm.router.add(jobs.service_routes())

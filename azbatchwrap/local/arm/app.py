@@ -26,8 +26,10 @@ Send: TypeAlias = "Callable[[MutableMapping[str, Any]], Awaitable[None]]"
 #: The limit of the real management plane (bytes).
 MAX_BODY = 4 * 1024 * 1024
 _VERSION = re.compile(r"\d{4}-\d\d-\d\d(-[a-z.]+)?\Z", re.IGNORECASE)
-#: Where a workspace's own services answer: another audience, and no api-version needed.
-WORKSPACE_SERVICES = ("/endpoints/", "/mferp/", "/history/")
+#: Where batch endpoints are invoked: an audience of their own.
+SCORING = "/endpoints/"
+#: Where a workspace's own services answer: no api-version needed.
+WORKSPACE_SERVICES = (SCORING, "/mferp/", "/history/")
 
 
 class ArmApp:
@@ -58,6 +60,7 @@ class ArmApp:
             request.body = await _read_body(receive)
             self._admit(request)
             is_lost = arm.faults.loses(request.method, request.path)
+            arm.store.commit()
             handler, request.names = arm.router.find(request)
             given = handler(arm, request)
             answer = await given if isawaitable(given) else given
@@ -79,8 +82,10 @@ class ArmApp:
         if request.path.startswith(signin.ADMIN):
             signin.check_admin(arm, request)
             return
-        is_service = request.path.lower().startswith(WORKSPACE_SERVICES)
-        arm.tokens.check(request.headers, (MACHINE_LEARNING,) if is_service else (request.base, *MANAGEMENT))
+        path = request.path.lower()
+        is_service = path.startswith(WORKSPACE_SERVICES)
+        audiences = () if path.startswith(SCORING) else (request.base, *MANAGEMENT)
+        arm.tokens.check(request.headers, (MACHINE_LEARNING, *audiences) if is_service else audiences)
         refused = arm.faults.refusal(request.method, request.path)
         arm.store.commit()  # one fault less to come
         if refused is not None:
