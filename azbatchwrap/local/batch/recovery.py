@@ -119,7 +119,8 @@ def resume(service: Service) -> None:
 
 def _resume_node(service: Service, node: Node) -> None:
     node.folders.create()
-    if node.state in {"starting", "waitingforstarttask", "rebooting", "reimaging", "leavingpool", "creating"}:
+    is_starting = (node.start_info or {}).get("state") == "running"
+    if is_starting or node.state in {"starting", "waitingforstarttask", "rebooting", "reimaging", "leavingpool"}:
         boot(service, node)
     elif node.state == "deallocating":
         node.enter("deallocated")
