@@ -24,6 +24,7 @@ from .journal import (
     record_line,
     save_state,
 )
+from .listing import Listing
 from .summary import Summary
 from .types import (
     BatchRequest,
@@ -40,9 +41,6 @@ log = logging.getLogger(__name__)
 
 #: Items listed ahead: the priority order holds among these. Listing goes on when half of them are done.
 LOOKAHEAD = 50_000
-#: Items handed over at once by the thread that lists them, and the seconds it collects them.
-CHUNK = 500
-CHUNK_SECONDS = 0.05
 
 
 class Work:
@@ -83,14 +81,13 @@ class Batch:
         self._reuse = reuse
         self._queue: list[tuple[float, int, Work]] = []
         self._sequence = 0
-        self._listing = 0
-        self._room: asyncio.Future[None] | None = None
+        self._listings: list[Listing] = []
+        self._is_full = False
         self._known: set[int] = set()
         self._earlier: set[int] = set()
         self._results: LineFile
         self._summary: Summary
         self._keeper: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # --- what an earlier process left ---
 
@@ -128,33 +125,24 @@ class Batch:
 
     # --- items come in ---
 
-    def feed(self, request: BatchRequest, *, again: bool = False) -> asyncio.Task[None]:
+    def feed(self, request: BatchRequest, *, again: bool = False) -> None:
         """Add the items of ``request``; they are given out while the rest is still being listed.
 
         ``again``: items that were done before are new work, as their files have changed.
         """
-        self._listing += 1
-        task = asyncio.create_task(self._list(request, again=again))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        listing = Listing(request, lambda items: self._enqueue(items, again=again))
+        self._listings.append(listing)
+        listing.ended.add_done_callback(lambda ended: self._listed(listing, ended))
 
-    async def _list(self, request: BatchRequest, *, again: bool) -> None:
-        try:
-            items = await asyncio.to_thread(lambda: iter(request.make_work_items()))
-            while chunk := await asyncio.to_thread(_next_chunk, items):
-                self._enqueue(chunk, again=again)
-                if len(self._queue) >= LOOKAHEAD:
-                    self._room = asyncio.get_running_loop().create_future()
-                    await self._room
-        except Exception as error:
+    def _listed(self, listing: Listing, ended: asyncio.Future[Exception | None]) -> None:
+        self._listings.remove(listing)
+        if not ended.cancelled() and (error := ended.result()) is not None:
             self.fault = f"the items could not all be listed: {type(error).__name__}: {error}"
-            log.exception("listing of work items ended early")
-        finally:
-            self._listing -= 1
-            self._end_if_done()
+            log.error("listing of work items ended early", exc_info=error)
+        self._end_if_done()
 
-    def _enqueue(self, items: list[WorkItemRequest], *, again: bool) -> None:
+    def _enqueue(self, items: list[WorkItemRequest], *, again: bool) -> bool:
+        """Returns whether more are welcome now."""
         added = 0
         for item in items:
             key = key_of(item.id, item.fingerprint)
@@ -171,6 +159,8 @@ class Batch:
         self.counts.queued += added
         if added:
             self.on_work(self, added)
+        self._is_full = len(self._queue) >= LOOKAHEAD
+        return not self._is_full
 
     # --- items go out ---
 
@@ -186,8 +176,10 @@ class Batch:
         if work is None:
             return None
         self.counts.queued -= 1
-        if self._room is not None and len(self._queue) < LOOKAHEAD // 2 and not self._room.done():
-            self._room.set_result(None)
+        if self._is_full and len(self._queue) < LOOKAHEAD // 2:
+            self._is_full = False
+            for listing in self._listings:
+                listing.more()
         return work
 
     def _take_acceptable(self, endpoint: Endpoint) -> Work | None:
@@ -238,7 +230,7 @@ class Batch:
         record = ItemRecord(item.id, item.fingerprint, result, endpoint, max(1, work.attempts), latency, at)
         self._results.append(record_line(record))
         self._count_result(record)
-        if not self._queue and not self._listing:
+        if not self._queue and not self._listings:
             self._end_if_done()
 
     def _count_result(self, record: ItemRecord) -> None:
@@ -268,14 +260,14 @@ class Batch:
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self.open_end or self._listing or self.counts.done < self.counts.total or self.done.is_set():
+        if self.open_end or self._listings or self.counts.done < self.counts.total or self.done.is_set():
             return
         self.done.set()
 
     async def close(self) -> None:
         """Write everything down. A batch that is not done goes on here with the next process."""
-        for task in list(self._tasks):
-            task.cancel()
+        for listing in self._listings:
+            listing.stop()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -307,17 +299,6 @@ def isolation_of(processor: WorkItemProcessor[Any]) -> Isolation:
     if processor.isolation is not None:
         return processor.isolation
     return Isolation.LOOP if inspect.iscoroutinefunction(processor.process) else Isolation.THREAD
-
-
-def _next_chunk(items: Iterator[WorkItemRequest]) -> list[WorkItemRequest]:
-    """As many as come within a moment: the first items must not wait for a slow listing."""
-    until = time.monotonic() + CHUNK_SECONDS
-    chunk = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) >= CHUNK or time.monotonic() > until:
-            break
-    return chunk
 
 
 def _earlier_record(item: WorkItemRequest) -> ItemRecord:

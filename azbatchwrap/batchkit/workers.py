@@ -52,7 +52,7 @@ class Threads:
 
 @dataclass(frozen=True, slots=True)
 class _Raised:
-    error: BaseException
+    error: Exception
 
 
 class _Thread:
@@ -69,17 +69,21 @@ class _Thread:
             try:
                 result = process(item, endpoint)
             except BaseException as error:  # noqa: BLE001 - whatever it raises is the item's outcome
-                result = _Raised(error)
+                result = _raised(error)
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(_answer, answer, result)
 
 
 def _answer(answer: asyncio.Future[Any], result: Any) -> None:
-    if answer.cancelled():
-        return
-    if isinstance(result, _Raised) and isinstance(result.error, SystemExit | KeyboardInterrupt):
-        result = _Raised(WorkItemError(f"process raised {type(result.error).__name__}: {result.error}"))
-    answer.set_result(result)
+    if not answer.cancelled():
+        answer.set_result(result)
+
+
+def _raised(error: BaseException) -> _Raised:
+    """What an item raises must not end the dispatching process."""
+    if isinstance(error, Exception):
+        return _Raised(error)
+    return _Raised(WorkItemError(f"process raised {type(error).__name__}: {error}"))
 
 
 class Processes:
@@ -193,7 +197,7 @@ def _work(pipe: Connection) -> None:
                 known = {processor: pickle.loads(processor)}  # noqa: S301 - as above
             answer = known[processor].process(item, endpoint)
         except BaseException as error:  # noqa: BLE001 - whatever it raises is the item's outcome
-            answer = _Raised(error)
+            answer = _raised(error)
         with contextlib.suppress(BrokenPipeError):
             pipe.send_bytes(_pickled(answer))
 
