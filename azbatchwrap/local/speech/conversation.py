@@ -38,10 +38,6 @@ LONGEST_HEADER = 4096
 ECHO = 0.05
 
 
-class Broken(Exception):
-    """The connection has to fail now, as the options say."""
-
-
 @dataclass(slots=True)
 class Turn:
     """One request of a connection: sound in, phrases out."""
@@ -82,9 +78,6 @@ class Conversation:
         except (MessageError, NotSound) as error:
             self._close_turn("refused")
             await self._socket.close(code=WSCloseCode.INVALID_TEXT, message=str(error).encode()[:120])
-        except Broken:
-            self._close_turn("broken on purpose")
-            await self._socket.close(code=WSCloseCode.INTERNAL_ERROR, message=b"failing as --error-rate asks")
         except ConnectionError:
             pass  # the client went away in the middle of an answer
         finally:
@@ -114,8 +107,6 @@ class Conversation:
         record.wishes = read_wishes(self._query, self._context)
         self._turn = Turn(request_id, record.wishes, record, self._once)
         await self._say("turn.start", {"context": {"serviceTag": uuid.uuid4().hex}})
-        if self._container.strikes():
-            raise Broken
         return self._turn
 
     async def _hear(self, turn: Turn, data: bytes) -> None:

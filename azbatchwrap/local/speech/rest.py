@@ -85,7 +85,7 @@ class Rest:
             data = await request.read()
             await self._container.dawdle()
             if self._container.strikes():
-                return _broken(record)
+                return broken(record)
             try:
                 recording = read_recording(data, decoded=self._decoded)
             except NotSound as error:
@@ -110,7 +110,7 @@ class Rest:
             audio, definition = await _form(request)
             await self._container.dawdle()
             if self._container.strikes():
-                return _broken(record)
+                return broken(record)
             try:
                 asked = _definition(definition)
                 recording = read_recording(audio or b"", decoded=self._decoded)
@@ -177,7 +177,8 @@ def _fast_wishes(asked: dict[str, Any]) -> Wishes:
     )
 
 
-def _broken(record: Record) -> web.Response:
+def broken(record: Record) -> web.Response:
+    """The failure that --error-rate asks for."""
     record.state = "broken on purpose"
     return web.json_response({"code": "InternalServerError", "message": "failing as --error-rate asks"}, status=500)
 

@@ -12,7 +12,7 @@ from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.local.speech.container import Container, Options
 from azbatchwrap.local.speech.conversation import Conversation, open_socket
 from azbatchwrap.local.speech.engines import new_engine
-from azbatchwrap.local.speech.rest import Rest
+from azbatchwrap.local.speech.rest import Rest, broken
 
 #: What is being answered when the stand-in is told to stop has this long to end (seconds).
 GRACE = 5.0
@@ -97,10 +97,14 @@ async def _converse(request: web.Request) -> web.StreamResponse:
     socket = open_socket()
     if not socket.can_prepare(request).ok:
         return web.json_response({"code": "BadRequest", "message": "this path takes WebSockets (or POST)"}, status=400)
+    container = request.app[_container]
+    if container.strikes():
+        with container.working("websocket", request.path) as record:
+            return broken(record)
     await socket.prepare(request)
     request.app[_sockets].add(socket)
     try:
-        await Conversation(request.app[_container], socket, request).run()
+        await Conversation(container, socket, request).run()
     finally:
         request.app[_sockets].discard(socket)
     return socket
