@@ -141,11 +141,23 @@ def _run(words: Sequence[str] | None) -> int:
 
 def _dispatch(flags: argparse.Namespace) -> int:
     from azbatchwrap.batchkit import run
-    from azbatchwrap.progress import for_stream
+    from azbatchwrap.progress import NullProgress, for_stream
     from azbatchwrap.speechkit import SpeechBatchRequest
 
-    with for_stream(sys.stderr) as progress:
-        return run(SpeechBatchRequest, _config(flags), _options(flags), progress=progress)
+    config, options = _config(flags), _options(flags)
+    # On a terminal, bars take the place of the log unless it was asked for; in a pipe or a container, the log tells.
+    console = flags.console_log_level != "INFO" or not sys.stderr.isatty()
+    with for_stream(sys.stderr) as drawing:
+        progress = NullProgress() if console else drawing
+        report = run(SpeechBatchRequest, config, options, progress=progress, console=console, reuse=False)
+    counts = report.counts
+    print(
+        f"{counts.passed} of {counts.total} files transcribed ({counts.cached} by earlier runs), {counts.failed} failed; "
+        f"summary in {config.output_folder / 'run_summary.json'}"
+    )
+    for fault in report.faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return report.exit_code
 
 
 def _config(flags: argparse.Namespace) -> SpeechConfig:

@@ -128,10 +128,6 @@ class SpeechBatchRequest(BatchRequest):
         counted = Counter(path.name for path in dict.fromkeys(self.files))
         return frozenset(name for name, count in counted.items() if count > 1)
 
-    def earlier_details(self, item: SpeechItem) -> Mapping[str, Any] | None:
-        """What a run's entry says of a file that an earlier run has done; ``None`` when its result is gone."""
-        return {"audio_duration": item.seconds} if item.result.exists() else None
-
     def finish(self, *, complete: bool) -> None:
         if self._combine:
             folder = self.config.output_folder

@@ -105,6 +105,7 @@ class _Run:
         self._speech = _sdk()
         self._over = threading.Event()
         self._cancelled: Any = None
+        self._stream: Any = None  # the SDK's native side calls it, but does not keep it alive
         self._news = time.monotonic()
         self.segments: list[Segment] = []
         self.processed = stretch.start
@@ -151,7 +152,8 @@ class _Run:
         if samples is None:
             return audio.AudioConfig(filename=str(self._sound.path))
         form = audio.AudioStreamFormat(samples_per_second=self._sound.rate, bits_per_sample=16, channels=1)
-        return audio.AudioConfig(stream=audio.PullAudioInputStream(_puller(self._speech, samples), form))
+        self._stream = audio.PullAudioInputStream(_puller(self._speech, samples), form)
+        return audio.AudioConfig(stream=self._stream)
 
     def _config(self) -> Any:
         speech, wishes, options = self._speech, self._item.wishes, self._endpoint.options
