@@ -281,6 +281,8 @@ def _each_letter(
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for --port.")
 @click.option("--openai", "openai_folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Serve /v1/files and /v1/batches too, with the files in FOLDER.")  # fmt: skip
+@click.option("--api-key-file", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+              help="Clients of --openai must show the key in this file.")  # fmt: skip
 @click.option("--log-json", is_flag=True, help="Write the log as JSON lines to standard error.")
 def run(**given: Any) -> None:
     """Send requests to the endpoints until SIGTERM: then finish what is in flight and hand back the rest."""
@@ -347,7 +349,7 @@ def _run_options(given: dict[str, Any]) -> RunOptions:
     from azbatchwrap.backoff import Backoff
     from azbatchwrap.config import data_folder
     from azbatchwrap.processor.gates import gate_from_text
-    from azbatchwrap.processor.run import RunOptions, ServeOptions
+    from azbatchwrap.processor.run import RunOptions
     from azbatchwrap.processor.sending import SendOptions
     from azbatchwrap.processor.worker import WorkerOptions
 
@@ -364,8 +366,18 @@ def _run_options(given: dict[str, Any]) -> RunOptions:
         gates=[gate_from_text(text) for text in given["gates"]],
         merge=given["merge"],
         lease=given["lease"],
-        serve=None if given["port"] is None else ServeOptions(given["host"], given["port"], given["openai_folder"]),
+        serve=_serve_options(given),
     )
+
+
+def _serve_options(given: dict[str, Any]) -> Any:
+    from azbatchwrap.processor.server import ServeOptions
+
+    if given["port"] is None:
+        if given["openai_folder"] is not None:
+            raise click.UsageError("--openai needs --port.")
+        return None
+    return ServeOptions(given["host"], given["port"], given["openai_folder"], _password(given["api_key_file"]))
 
 
 def _credentials(given: dict[str, Any]) -> Any:

@@ -60,13 +60,20 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
             retry_after=wait,
         )
     verdict = Verdict.AUTHORIZE if status in {401, 403} else Verdict.FINAL
-    return Answer(verdict, Outcome.SERVED, status, error=error, reason=str(status))
+    # The endpoint's own words about the error, for those who want them as JSON.
+    return Answer(verdict, Outcome.SERVED, status, body if _is_json(body) else b"", error, str(status))
 
 
-def _success(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+def _is_json(body: bytes) -> bool:
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _success(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    if not _is_json(body):
         kind = headers.get("Content-Type", "no content type")
         error = f"HTTP {status} with a body that is no JSON ({kind}): {_text(body)}"
         # A proxy's page, or half an answer: worth another attempt, but it counts.

@@ -18,6 +18,7 @@ from azbatchwrap.processor.gates import Gate
 from azbatchwrap.processor.merge import fair, policy
 from azbatchwrap.processor.metrics import Metrics
 from azbatchwrap.processor.sending import Sender, SendOptions, new_endpoint
+from azbatchwrap.processor.server import ServeOptions, serving
 from azbatchwrap.processor.source import Source, SourceOptions
 from azbatchwrap.processor.spool import Spool
 from azbatchwrap.processor.worker import Worker, WorkerOptions
@@ -31,15 +32,6 @@ class Line:
     queue: Queue
     weight: float = 1.0
     tier: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """Where health and metrics are served; ``openai``: the folder of files and batches, to serve these too."""
-
-    host: str
-    port: int
-    openai: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +91,6 @@ async def run_processor(lines: Sequence[Line], options: RunOptions, *, announce:
             if options.serve is None:
                 await worker.run()
                 return
-            from azbatchwrap.processor.server import serving
-
-            async with serving(worker, options.serve.host, options.serve.port, options.serve.openai) as address:
+            async with serving(worker, options.serve) as address:
                 announce(f"serving {address}")
                 await worker.run()

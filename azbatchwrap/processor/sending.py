@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import socket
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -123,7 +123,7 @@ class Sender:
             answer = await self._authorized(endpoint, claim, attempt, left, fresh=True)
         if answer.verdict is not Verdict.AUTHORIZE:
             return answer
-        return Answer(Verdict.FINAL, Outcome.SERVED, answer.status, error=answer.error, reason=answer.reason)
+        return replace(answer, verdict=Verdict.FINAL)
 
     async def _authorized(self, endpoint: Endpoint, claim: Claim, attempt: int, left: float, *, fresh: bool) -> Answer:
         meta = Meta.decoded(claim.meta)

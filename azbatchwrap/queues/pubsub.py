@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ class PubSubQueue(SqliteQueue):
 
     async def open(self) -> None:
         try:
-            from google.cloud import pubsub_v1
+            from google.cloud import pubsub_v1  # type: ignore[import-untyped,import-not-found,unused-ignore]
         except ModuleNotFoundError as error:
             raise ConfigurationError("Pub/Sub queues need an extra: pip install 'azbatchwrap[gcp]'") from error
         await super().open()
@@ -124,7 +123,7 @@ class PubSubQueue(SqliteQueue):
         # Only now: a crash before publishes some of them twice, never not at all.
         beside = self._published.with_name(self._published.name + ".new")
         beside.write_text(page.cursor)
-        os.replace(beside, self._published)
+        beside.replace(self._published)
 
 
 def announcement(result: Result) -> bytes:
