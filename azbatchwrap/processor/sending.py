@@ -17,7 +17,7 @@ from azbatchwrap.errors import AzBatchWrapError, ConfigurationError
 from azbatchwrap.processor.answers import Answer, Verdict, judge, no_answer
 from azbatchwrap.processor.credentials import Credentials, NoCredentials
 from azbatchwrap.processor.message import Meta
-from azbatchwrap.processor.tracing import current_traceparent
+from azbatchwrap.processor.tracing import Tracing
 from azbatchwrap.queues import Claim
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Sender:
         self._options = options
         self._credentials = credentials or NoCredentials()
         self._anonymous = isinstance(self._credentials, NoCredentials)
+        self._tracing = Tracing()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -116,6 +117,10 @@ class Sender:
 
     async def send(self, endpoint: Endpoint, claim: Claim, attempt: int, left: float) -> Answer:
         """Attempt number ``attempt`` (from 1), which may last ``left`` seconds at most: never beyond the deadline."""
+        with self._tracing.span(claim.id, endpoint.url, attempt):
+            return await self._send(endpoint, claim, attempt, left)
+
+    async def _send(self, endpoint: Endpoint, claim: Claim, attempt: int, left: float) -> Answer:
         answer = await self._authorized(endpoint, claim, attempt, left, fresh=False)
         if answer.verdict is not Verdict.AUTHORIZE:
             return answer
@@ -127,7 +132,7 @@ class Sender:
 
     async def _authorized(self, endpoint: Endpoint, claim: Claim, attempt: int, left: float, *, fresh: bool) -> Answer:
         meta = Meta.decoded(claim.meta)
-        headers = request_headers(claim.id, attempt, meta)
+        headers = request_headers(claim.id, attempt, meta, self._tracing.parent())
         if not self._anonymous:
             try:
                 token = await self._credentials.header(fresh=fresh)
@@ -187,14 +192,16 @@ def _failure(error: Exception, on_timeout: Outcome) -> Answer:
     return no_answer(error, "broken-off", sent=True)
 
 
-def request_headers(id_: str, attempt: int, meta: Meta) -> dict[str, str]:
+def request_headers(id_: str, attempt: int, meta: Meta, parent: str | None = None) -> dict[str, str]:
     """The headers that tell the endpoint which request this is. All attempts of a request share one trace.
+
+    ``parent`` is the traceparent of the span that is open, where somebody traces.
 
     Source of traceparent: https://www.w3.org/TR/trace-context/.
     """
     safe = id_ if id_.isascii() and id_.isprintable() else quote(id_, safe="")
     headers = dict(meta.headers) if meta.headers else {}
-    headers["traceparent"] = current_traceparent() or _traceparent(id_, headers.get("traceparent", ""))
+    headers["traceparent"] = parent or _traceparent(id_, headers.get("traceparent", ""))
     headers["x-request-id"] = headers["Idempotency-Key"] = safe
     headers["x-attempt-number"] = str(attempt)
     return headers

@@ -28,6 +28,8 @@ CLAIM_LIMIT = 100
 FLUSH_LIMIT = 500
 #: Endings that may wait for a queue that does not take them, before no more is claimed.
 ENDINGS_LIMIT = 2_000
+#: With more than this in its hands a worker lets endings gather for a moment (seconds): one call, one write to the disk.
+GATHER_ABOVE, GATHER_TIME = 16, 0.003
 #: Heartbeats: a third of the lease, but often enough to hear of cancellations soon (seconds).
 BEAT_CAP = 2.0
 #: How often expired messages and dead workers are looked for (seconds).
@@ -150,6 +152,8 @@ class Source:
         """Hand endings to the queue as they gather."""
         while True:
             await self._dirty.wait()
+            if len(self.flights) > GATHER_ABOVE:
+                await asyncio.sleep(GATHER_TIME)
             self._dirty.clear()
             await self._flush_endings(bury=False)
             await self._flush_endings(bury=True)

@@ -18,7 +18,6 @@ from azbatchwrap.processor.message import Meta
 from azbatchwrap.processor.metrics import Metrics
 from azbatchwrap.processor.sending import Sender
 from azbatchwrap.processor.source import Source
-from azbatchwrap.processor.tracing import span
 from azbatchwrap.queues import Code, Held, Result
 
 log = logging.getLogger(__name__)
@@ -243,8 +242,7 @@ class Worker:
         outcome, wait = Outcome.ABANDONED, None
         try:
             left = max(0.001, claim.deadline - time.time())
-            with span(claim.id, endpoint.url, claim.attempts + 1):
-                answer = await self._sender.send(endpoint, claim, claim.attempts + 1, left)
+            answer = await self._sender.send(endpoint, claim, claim.attempts + 1, left)
             outcome, wait = answer.outcome, answer.retry_after
         finally:
             self.endpoints.give_back(endpoint, outcome, wait)

@@ -1,0 +1,314 @@
+"""The batch processor: speed beside a bare loop and the public default shape, manners before a full server, memory.
+
+A fast static server is nginx from the system's packages; the full one is this module's own (a process of its own).
+Every worker is a fresh process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.figures import Figure
+
+ROOT = Path(__file__).parents[1]
+FLYING = 64
+MESSAGES = 20_000
+SQLITE_MESSAGES = 10_000
+ROUNDS = 3
+#: The server that is soon full.
+SLOTS, SLOT_TIME, LIMITED_MESSAGES = 16, 0.050, 2_500
+MANY, FEW = 1_000_000, 10_000
+BODY = json.dumps({"model": "food-review", "prompt": "hi " * 40, "max_tokens": 10, "temperature": 0}).encode()
+NEVER = 9_999_999_999.0
+
+
+# --- servers ----------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def child(words: list[str], port: int) -> Iterator[None]:
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    try:
+        wait_for(port, process)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+@contextlib.contextmanager
+def static_server(folder: Path) -> Iterator[str]:
+    port = free_port()
+    answer = '{\\"id\\":\\"cmpl-1\\",\\"object\\":\\"text_completion\\",\\"choices\\":[{\\"text\\":\\"fine\\"}]}'
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
+        "events { worker_connections 1024; }\n"
+        "http { access_log off; keepalive_requests 100000000; default_type application/json;\n"
+        f"  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;\n"
+        f"  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n"
+        f'  server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ return 200 "{answer}"; }} }}\n'
+        "}\n"
+    )
+    with child([shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(config), "-p", str(folder)], port):
+        yield f"http://127.0.0.1:{port}/v1/completions"
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    port = free_port()
+    words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    with child([*words, "--appendonly", "yes"], port):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextlib.contextmanager
+def limited_server() -> Iterator[str]:
+    """`SLOTS` requests at once, `SLOT_TIME` each; more are answered 429 with Retry-After."""
+    port = free_port()
+    with child([sys.executable, "-m", "bench.processor", "--serve-limited", str(port)], port):
+        yield f"http://127.0.0.1:{port}/v1/completions"
+
+
+async def serve_limited(port: int) -> None:
+    from aiohttp import web
+
+    flying = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal flying
+        await request.read()
+        if flying >= SLOTS:
+            return web.json_response({"error": "full"}, status=429, headers={"Retry-After": "1"})
+        flying += 1
+        try:
+            await asyncio.sleep(SLOT_TIME)
+        finally:
+            flying -= 1
+        return web.json_response({"choices": [{"text": "fine"}]})
+
+    application = web.Application()
+    application.router.add_post("/{path:.*}", answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await asyncio.Event().wait()
+
+
+# --- what is measured, each in a process of its own -------------------------------------------------------------------
+
+
+async def bare(url: str, count: int) -> float:
+    """What is to be had: a loop of posts without queue, retries or results."""
+    import aiohttp
+
+    left = iter(range(count))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def loop() -> None:
+            for _ in left:
+                async with session.post(url, data=BODY) as response:
+                    await response.read()
+                    assert response.status == 200
+
+        began = time.perf_counter()
+        await asyncio.gather(*(loop() for _ in range(FLYING)))
+        return count / (time.perf_counter() - began)
+
+
+async def public_shape(url: str, redis_url: str, count: int) -> float:
+    """The defaults of the best-known processor: look once a second, take ten, send them, store the results."""
+    import aiohttp
+    from redis.asyncio import Redis
+
+    redis = Redis.from_url(redis_url)
+    await redis.zadd("public", {str(number): NEVER for number in range(count)})
+    done = 0
+    began = time.perf_counter()
+    async with aiohttp.ClientSession() as session:
+
+        async def one() -> None:
+            nonlocal done
+            async with session.post(url, data=BODY) as response:
+                await redis.lpush("public-results", await response.read())
+            done += 1
+
+        while done < count:
+            popped = await redis.zpopmin("public", 10)
+            await asyncio.gather(*(one() for _ in popped))
+            await asyncio.sleep(1.0)
+    rate = count / (time.perf_counter() - began)
+    await redis.delete("public-results")
+    await redis.aclose()
+    return rate
+
+
+async def ours(queue_url: str, url: str, count: int, concurrency: int) -> dict[str, float]:
+    from azbatchwrap.processor.message import Reader
+    from azbatchwrap.processor.run import Line, RunOptions, processor
+    from azbatchwrap.processor.worker import WorkerOptions
+    from azbatchwrap.queues import Item, queue_from_url
+
+    async with queue_from_url(queue_url, Reader()) as queue:
+        for start in range(0, count, 1_000):
+            await queue.put([Item(f"r{n}", BODY, NEVER) for n in range(start, min(count, start + 1_000))])
+        with tempfile.TemporaryDirectory(prefix="bench-spool-") as spool:
+            options = RunOptions([url], Path(spool), WorkerOptions(concurrency))
+            async with processor([Line(queue_from_url(queue_url, Reader()))], options) as worker:
+                began = time.perf_counter()
+                task = asyncio.create_task(worker.run())
+                while worker.metrics.results.total < count:  # noqa: ASYNC110 - a counter sets no event
+                    await asyncio.sleep(0.01)
+                seconds = time.perf_counter() - began
+                worker.stop()
+                await task
+                attempts = worker.metrics.attempts.total
+                assert worker.metrics.results.values["OK"] == count
+        assert (await queue.stats()).results == count
+    return {"rate": count / seconds, "attempts": attempts / count}
+
+
+async def claims(queue_url: str, count: int) -> dict[str, float]:
+    """Claims and completions per second over 5,000 messages with ``count`` waiting, and the growth of memory (MiB)."""
+    from azbatchwrap.processor.message import Reader
+    from azbatchwrap.queues import Code, Item, Result, queue_from_url
+
+    async with queue_from_url(queue_url, Reader()) as queue:
+        for start in range(0, count, 1_000):
+            await queue.put([Item(f"r{n}", BODY, NEVER - n % 1_000) for n in range(start, start + 1_000)])
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.perf_counter()
+        for _ in range(100):
+            taken = await queue.claim(50, 30)
+            assert len(taken) == 50
+            assert all(await queue.complete([(one, Result(one.id, Code.OK, 200, 1, payload=b"{}")) for one in taken]))
+        seconds = time.perf_counter() - began
+    growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return {"rate": 5_000 / seconds, "growth": growth}
+
+
+def measured(way: str, **given: object) -> Any:
+    """What ``way`` gives in a fresh process."""
+    words = [sys.executable, "-m", "bench.processor", "--way", way, "--given", json.dumps(given)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    return json.loads(done.stdout)
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def _queue_url(redis_url: str) -> str:
+    return f"{redis_url}?queue=bench-{time.monotonic_ns()}"
+
+
+def _speed(url: str, redis_url: str, folder: Path) -> Iterator[Figure]:
+    loops, on_redis, on_sqlite = [], [], []
+    for number in range(ROUNDS):
+        loops.append(measured("bare", url=url, count=MESSAGES))
+        on_redis.append(measured("ours", queue_url=_queue_url(redis_url), url=url, count=MESSAGES, concurrency=FLYING))
+        path = f"sqlite:///{folder}/speed{number}.sqlite"
+        on_sqlite.append(measured("ours", queue_url=path, url=url, count=SQLITE_MESSAGES, concurrency=FLYING))
+    loop = statistics.median(loops)
+    for name, found, target in (("Redis", on_redis, 0.6), ("SQLite, synchronous=FULL", on_sqlite, 0.25)):
+        rate = statistics.median(one["rate"] for one in found)
+        yield Figure(
+            f"requests at {FLYING} in flight, {name}", f"{rate:,.0f}/s", f"bare aiohttp loop {loop:,.0f}/s",
+            rate / loop, target, note="each answered durably",
+        )  # fmt: skip
+    rate = statistics.median(one["rate"] for one in on_redis)
+    public = measured("public", url=url, redis_url=redis_url, count=100)
+    yield Figure(
+        "against look every 1 s, take 10", f"{rate:,.0f}/s", f"{public:.1f}/s", rate / public, 300.0, note="on Redis"
+    )
+
+
+def _manners(redis_url: str) -> Iterator[Figure]:
+    with limited_server() as url:
+        found = measured("ours", queue_url=_queue_url(redis_url), url=url, count=LIMITED_MESSAGES, concurrency=FLYING)
+    capacity = SLOTS / SLOT_TIME
+    yield Figure(
+        f"server of {SLOTS} slots that answers 429", f"{found['rate']:.0f}/s", f"its capacity {capacity:.0f}/s",
+        found["rate"] / capacity, 0.75, note="concurrency 64, Retry-After: 1",
+    )  # fmt: skip
+    yield Figure(
+        "attempts per message there", f"{found['attempts']:.3f}", "naive retry 25.6", found["attempts"], 1.1, "<="
+    )
+
+
+def _depth(redis_url: str, folder: Path) -> Iterator[Figure]:
+    for name, url in (("Redis", _queue_url), ("SQLite", lambda _: f"sqlite:///{folder}/d{time.monotonic_ns()}.sqlite")):
+        few = statistics.median(measured("claims", queue_url=url(redis_url), count=FEW)["rate"] for _ in range(ROUNDS))
+        many = measured("claims", queue_url=url(redis_url), count=MANY)
+        yield Figure(
+            f"claims with {MANY:,} waiting, {name}", f"{many['rate']:,.0f}/s", f"with {FEW:,}: {few:,.0f}/s",
+            many["rate"] / few, 0.8, note=f"memory grew {many['growth']:.1f} MiB",
+        )  # fmt: skip
+
+
+def figures() -> Iterator[Figure]:
+    """Everything side by side; takes about three minutes."""
+    with tempfile.TemporaryDirectory(prefix="bench-processor-") as name:
+        folder = Path(name)
+        with static_server(folder) as url, redis_server(folder) as redis_url:
+            yield from _speed(url, redis_url, folder)
+            yield from _manners(redis_url)
+            yield from _depth(redis_url, folder)
+
+
+WAYS = {"bare": bare, "public": public_shape, "ours": ours, "claims": claims}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--way", choices=WAYS)
+    parser.add_argument("--given", type=json.loads, default={})
+    parser.add_argument("--serve-limited", type=int)
+    chosen = parser.parse_args()
+    import uvloop
+
+    if chosen.serve_limited:
+        uvloop.run(serve_limited(chosen.serve_limited))
+    elif chosen.way:
+        print(json.dumps(uvloop.run(WAYS[chosen.way](**chosen.given))))
+    else:
+        for figure in figures():
+            print(figure.line(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
