@@ -8,8 +8,8 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.aml import names
-from azbatchwrap.local.aml.blobs import Blobs
 from azbatchwrap.local.arm import ids
+from azbatchwrap.local.arm.accounts import note_container
 from azbatchwrap.local.arm.errors import ArmError, bad_request
 from azbatchwrap.local.arm.exchange import Answer, Request, page
 from azbatchwrap.local.arm.ids import ResourceId
@@ -110,14 +110,13 @@ async def _start_upload(arm: Arm, request: Request) -> Answer:
     workspace = arm.resources.require(names.workspace_of(rid))
     text = f"{workspace['properties']['workspaceId']}/{'/'.join(rid.names[1:])}".lower()
     container = f"azureml-{rid.types[1]}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-    blobs = Blobs(arm.settings.storage)
 
     def prepare() -> tuple[str, str]:
-        blobs.ensure(container)
-        return blobs.address(container), blobs.signed(container, writes=True)
+        arm.blobs.ensure(container)
+        return arm.blobs.address(container), arm.blobs.signed(container, writes=True)
 
     address, signed = await asyncio.to_thread(prepare)
-    arm.store.save("container", f"{workspace['id'].lower()}/{container}", {"container": container})
+    note_container(arm, ids.parse(workspace["properties"]["storageAccount"]).name, container)
     kind = request.json().get("pendingUploadType") or "TemporaryBlobReference"
     return Answer(
         200,

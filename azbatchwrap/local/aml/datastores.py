@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.aml import names
 from azbatchwrap.local.arm import ids
-from azbatchwrap.local.arm.accounts import storage_key
+from azbatchwrap.local.arm.accounts import note_container, storage_key
 from azbatchwrap.local.arm.errors import bad_request
 from azbatchwrap.local.arm.exchange import Answer, Request, page
 from azbatchwrap.local.arm.ids import ResourceId
@@ -23,7 +23,7 @@ DEFAULT = "workspaceblobstore"
 _SECRETS = {"AccountKey": "key", "Sas": "sasToken", "ServicePrincipal": "clientSecret"}
 
 
-def prepare(_arm: Arm, rid: ResourceId, document: Document, _before: Document | None) -> Document:
+def prepare(arm: Arm, rid: ResourceId, document: Document, _before: Document | None) -> Document:
     names.check(rid)
     properties = document["properties"]
     if properties.get("datastoreType") == "AzureBlob":
@@ -32,6 +32,7 @@ def prepare(_arm: Arm, rid: ResourceId, document: Document, _before: Document | 
             raise bad_request(
                 f"The datastore {rid.name} needs an accountName and a valid containerName.", "BadArgument"
             )
+        note_container(arm, str(properties["accountName"]), container)
         properties.setdefault("endpoint", "core.windows.net")
         properties.setdefault("protocol", "https")
     elif not properties.get("datastoreType"):

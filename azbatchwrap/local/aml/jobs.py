@@ -1,22 +1,20 @@
-"""Jobs: how they come to be (put, or a batch endpoint invoked), what becomes of them, and what can be asked of them."""
+"""Jobs: how they come to be, and what becomes of them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
-import shlex
-import uuid
 from collections.abc import Coroutine, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from azbatchwrap.local.aml import assets, names, plan, scorer
-from azbatchwrap.local.aml.plan import Given, PlanError, Step, Wanted
-from azbatchwrap.local.aml.runner import LOG_CONTAINER, LOG_FILE, LOG_FOLDER, Runner, StepFailed, Ticket
+from azbatchwrap.local.aml import names, runs
+from azbatchwrap.local.aml.definition import goes_on_after_failures, steps_of
+from azbatchwrap.local.aml.plan import PlanError, Step
+from azbatchwrap.local.aml.runner import Runner, StepFailed, Ticket
 from azbatchwrap.local.arm import ids
 from azbatchwrap.local.arm.errors import ArmError, bad_request, conflict
-from azbatchwrap.local.arm.exchange import Answer, Request, page
+from azbatchwrap.local.arm.exchange import Answer, Request
 from azbatchwrap.local.arm.ids import ResourceId
 from azbatchwrap.local.arm.operations import timestamp
 from azbatchwrap.local.arm.resources import Document, ResourceType
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-JOB = f"{names.WORKSPACE}/jobs"
 FINAL = frozenset({"Completed", "Failed", "Canceled"})
 _JOB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,254}\Z", re.ASCII)
 
@@ -42,35 +39,21 @@ class Jobs:
 
     @staticmethod
     def types() -> list[ResourceType]:
-        return [ResourceType(JOB, is_slow=False, is_tracked=False, show=_show)]
+        return [ResourceType(names.JOB, is_slow=False, is_tracked=False, show=runs.show)]
 
     def routes(self) -> list[Route]:
         one = "/workspaces/{}/jobs/{}"
         return [
-            ("GET", "/workspaces/{}/jobs", _list),
+            ("GET", "/workspaces/{}/jobs", runs.list_jobs),
             ("PUT", one, self.put),
             ("POST", f"{one}/cancel", self.cancel),
             ("DELETE", one, self.delete),
         ]
 
-    def service_routes(self) -> list[Route]:
-        """Addresses of the workspace's own services: invocation, the endpoint's jobs, the run history."""
-        workspace = f"/subscriptions/{{}}/resourceGroups/{{}}/providers/{names.WORKSPACE}/{{}}"
-        endpoint = f"{workspace}/batchEndpoints/{{}}/jobs"
-        run = f"/history/v1.0{workspace}/runs/{{}}"
-        return [
-            ("POST", f"/endpoints{endpoint}", self.invoke),
-            ("GET", f"/endpoints{endpoint}", _list_of_endpoint),
-            ("GET", f"/mferp/managementfrontend{endpoint}", _list_of_endpoint),
-            ("GET", run, self.run),
-            ("GET", f"{run}/details", self.run_details),
-            ("GET", f"{run}/children", self.run_children),
-        ]
-
     async def start(self) -> None:
         """Take up the jobs that were not over."""
         await self._runner.start()
-        for document in self._arm.resources.below("/subscriptions", JOB):
+        for document in self._arm.resources.below("/subscriptions", names.JOB):
             if document["properties"]["status"] not in FINAL and not document.get("_parent"):
                 self._begin(document)
 
@@ -98,39 +81,6 @@ class Jobs:
         document = self.submit(rid, properties, {"kind": str(properties["jobType"]).lower()})
         return Answer(201, arm.resources.show(document))
 
-    def invoke(self, arm: Arm, request: Request) -> Answer:
-        """``POST`` to a batch endpoint's scoring address."""
-        subscription, group, workspace, endpoint = request.names
-        space = ResourceId(subscription, group, names.NAMESPACE, ("workspaces",), (workspace,))
-        wanted = request.headers.get("azureml-model-deployment")
-        document = self.invoke_endpoint(space.child("batchEndpoints", endpoint), wanted, request.json())
-        return Answer(201, _as_endpoint_job(document))
-
-    def invoke_endpoint(self, endpoint: ResourceId, deployment: str | None, body: Mapping[str, Any]) -> Document:
-        """Start a job of an endpoint's deployment (default: its default deployment). Raises ArmError."""
-        arm = self._arm
-        endpoint = arm.resources.spelled(endpoint)
-        found = arm.resources.require(endpoint)
-        chosen = deployment or (found["properties"].get("defaults") or {}).get("deploymentName")
-        if not chosen:
-            raise bad_request(f"The endpoint {endpoint.name} has no default deployment.", "NoDefaultDeployment")
-        target = arm.resources.require(endpoint.child("deployments", str(chosen)))
-        if target["properties"].get("provisioningState") != "Succeeded":
-            raise conflict(f"The deployment {chosen} is not ready.", "DeploymentNotReady")
-        given = body.get("properties") or {}
-        inner = given.get("properties") or {}
-        name = str(given.get("name") or f"batchjob-{uuid.uuid4()}")
-        properties = {
-            "displayName": name,
-            "experimentName": inner.get("experimentName") or endpoint.name,
-            "inputs": _given_data(given, "input"),
-            "outputs": _given_data(given, "output"),
-            "properties": {**inner, "azureml.endpointName": endpoint.name, "azureml.deploymentName": str(chosen)},
-            "jobType": "Pipeline",
-        }
-        definition = {"kind": "deployment", "deployment": target["id"], "endpoint": endpoint.name}
-        return self.submit(names.workspace_of(endpoint).child("jobs", name), properties, definition)
-
     def submit(self, rid: ResourceId, properties: dict[str, Any], definition: dict[str, Any]) -> Document:
         """Keep a job and begin to run it. Raises ArmError when it cannot run as it is defined."""
         arm = self._arm
@@ -142,7 +92,7 @@ class Jobs:
         document: Document = {
             "id": rid.text,
             "name": rid.name,
-            "type": JOB,
+            "type": names.JOB,
             "properties": {
                 "tags": {},
                 "isArchived": False,
@@ -156,58 +106,12 @@ class Jobs:
             "_definition": definition,
         }
         try:
-            self._steps(document)
+            steps_of(self._arm, document)
         except PlanError as error:
             raise bad_request(f"The job cannot run: {error}.", "UserError") from None
         arm.resources.save(document)
         self._begin(document)
         return document
-
-    def _steps(self, document: Document) -> list[Step]:
-        """What a job runs. Raises PlanError, ArmError."""
-        properties, definition = document["properties"], document["_definition"]
-        if definition["kind"] == "command":
-            return [plan.command(properties)]
-        workspace = names.workspace_of(ids.parse(document["id"]))
-
-        def lookup(reference: str) -> Mapping[str, Any]:
-            specification: Mapping[str, Any] = assets.find_version(self._arm, workspace, reference)["properties"][
-                "componentSpec"
-            ]
-            return specification
-
-        inputs = {name: plan.read_input(name, given) for name, given in (properties.get("inputs") or {}).items()}
-        outputs = {}
-        for name, given in (properties.get("outputs") or {}).items():
-            wanted = plan.read_output(given)
-            outputs[name] = Wanted(wanted.is_file, wanted.address, name)
-        if definition["kind"] == "pipeline":
-            compute = (properties.get("settings") or {}).get("default_compute")
-            return plan.pipeline(properties.get("jobs") or {}, inputs, outputs, compute, lookup)
-        target = self._arm.resources.find_key(definition["deployment"].lower())
-        if target is None:
-            raise PlanError("its deployment is gone")
-        configuration = target["properties"].get("deploymentConfiguration")
-        if not configuration:
-            return [_scoring_step(target["properties"], inputs, outputs)]
-        specification = lookup(configuration["componentId"]["assetId"])
-        unknown = sorted(set(outputs) - set(specification.get("outputs") or {}))
-        if unknown:
-            raise PlanError(f"unknown outputs: {', '.join(unknown)}")
-        inputs = plan.defaulted(specification.get("inputs") or {}, inputs)
-        compute = (configuration.get("settings") or {}).get("default_compute")
-        if specification.get("type") == "pipeline":
-            return plan.pipeline(specification.get("jobs") or {}, inputs, outputs, compute, lookup)
-        node = {
-            "step": {
-                "componentId": configuration["componentId"]["assetId"],
-                "inputs": {name: {"value": f"${{{{parent.inputs.{name}}}}}"} for name in inputs},
-                "outputs": {
-                    name: {"value": f"${{{{parent.outputs.{name}}}}}"} for name in specification.get("outputs") or {}
-                },
-            }
-        }
-        return plan.pipeline(node, inputs, outputs, compute, lookup)
 
     # How they run
 
@@ -239,7 +143,7 @@ class Jobs:
             self._set(key, "Failed", error=how.failure)
             return
         try:
-            steps = self._steps(document)
+            steps = steps_of(self._arm, document)
         except (PlanError, ArmError) as error:
             self._set(key, "Failed", error=("UserError", str(error)))
             return
@@ -258,7 +162,7 @@ class Jobs:
         made: dict[tuple[str, str], str] = {}
         failures: dict[str, str] = {}
         running: dict[asyncio.Task[dict[str, str]], Step] = {}
-        goes_on = self._continues(document)
+        goes_on = goes_on_after_failures(self._arm, document)
         try:
             while True:
                 if goes_on or not failures:
@@ -281,13 +185,6 @@ class Jobs:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-
-    def _continues(self, document: Document) -> bool:
-        deployment = self._arm.resources.find_key(str(document["_definition"].get("deployment", "")).lower())
-        settings = document["properties"].get("settings") or {}
-        if deployment is not None:
-            settings = (deployment["properties"].get("deploymentConfiguration") or {}).get("settings") or {}
-        return str(settings.get("continue_on_step_failure", "")).lower() == "true"
 
     async def _run_step(self, document: Document, step: Step, made: dict[tuple[str, str], str]) -> dict[str, str]:
         rid = ids.parse(document["id"])
@@ -369,101 +266,6 @@ class Jobs:
         arm.store.drop("resource", rid.key)
         return Answer(200)
 
-    def _require_run(self, request: Request) -> Document:
-        subscription, group, workspace, name = request.names
-        space = ResourceId(subscription, group, names.NAMESPACE, ("workspaces",), (workspace,))
-        return self._arm.resources.require(space.child("jobs", name))
-
-    def run(self, _arm: Arm, request: Request) -> Answer:
-        return Answer(200, _run_record(self._require_run(request)))
-
-    async def run_details(self, _arm: Arm, request: Request) -> Answer:
-        """A run with the addresses of its logs, signed for reading: its own, or those of its steps."""
-        document = self._require_run(request)
-        children = self._children(document)
-        wanted = {each["name"]: f"{each['_step']}/" for each in children} or {document["name"]: ""}
-
-        def sign() -> dict[str, str]:
-            client = self._runner.blobs.ensure(LOG_CONTAINER)
-            found = {}
-            for child, prefix in wanted.items():
-                blob = f"{LOG_FOLDER.format(child)}/{LOG_FILE}"
-                if client.get_blob_client(blob).exists():
-                    found[f"user_logs/{prefix}{LOG_FILE}"] = self._runner.blobs.signed(LOG_CONTAINER, blob)
-            return found
-
-        record = _run_record(document) | {
-            "logFiles": await asyncio.to_thread(sign),
-            "runDefinition": {},
-            "warnings": [],
-        }
-        return Answer(200, record)
-
-    def run_children(self, _arm: Arm, request: Request) -> Answer:
-        return page(request, [_run_record(each) for each in self._children(self._require_run(request))])
-
-    def _children(self, document: Document) -> list[Document]:
-        prefix = str(document["id"]).rpartition("/")[0]
-        return [each for each in self._arm.resources.below(prefix, JOB) if each.get("_parent") == document["name"]]
-
-
-def _scoring_step(deployment: Mapping[str, Any], inputs: Mapping[str, Given], outputs: Mapping[str, Wanted]) -> Step:
-    """The one step of a model deployment: our scorer runs its script over the one input's files. Raises PlanError."""
-    files = [name for name, given in inputs.items() if given.is_file]
-    if len(files) != 1:
-        raise PlanError(f"a model deployment takes one input of files, not {len(files)}")
-    configuration = deployment.get("codeConfiguration") or {}
-    model = (deployment.get("model") or {}).get("assetId")
-    if not configuration.get("codeId") or not model:
-        raise PlanError("its deployment has no scoring script or no model")
-    words = {
-        "script": configuration["scoringScript"],
-        "input": "${{inputs.data}}",
-        "output": "${{outputs.score}}",
-        "output-file": deployment.get("outputFileName") or "predictions.csv",
-        "output-action": deployment.get("outputAction") or "AppendRow",
-        "mini-batch-size": deployment.get("miniBatchSize") or 10,
-        "error-threshold": deployment["errorThreshold"] if deployment.get("errorThreshold") is not None else -1,
-        "max-retries": (deployment.get("retrySettings") or {}).get("maxRetries") or 0,
-    }
-    flags = " ".join(
-        f"--{name} {value if '{{' in str(value) else shlex.quote(str(value))}" for name, value in words.items()
-    )
-    wanted = next(iter(outputs.values()), Wanted())
-    return Step(
-        name="batchscoring",
-        command=f"exec python {shlex.quote(str(Path(scorer.__file__)))} {flags}",
-        code=configuration["codeId"],
-        environment=deployment.get("environmentId"),
-        inputs={"data": inputs[files[0]], "model": Given(f"azureml:{model}", is_file=True)},
-        outputs={"score": Wanted(address=wanted.address, parent_output="score")},
-        variables={**(deployment.get("environmentVariables") or {}), "AZUREML_MODEL_DIR": "${{inputs.model}}"},
-        compute=deployment.get("compute"),
-    )
-
-
-#: The types of inputs and outputs as invocations spell them -> as jobs do.
-_TYPES = {
-    "urifile": "uri_file",
-    "urifolder": "uri_folder",
-    "mlflowmodel": "mlflow_model",
-    "custommodel": "custom_model",
-    "tritonmodel": "triton_model",
-}
-
-
-def _given_data(given: Mapping[str, Any], which: Literal["input", "output"]) -> dict[str, Any]:
-    """An invocation's inputs or outputs as a job writes them. Raises ArmError."""
-    data = given.get(f"{which}Data") or {}
-    if not isinstance(data, Mapping) or not all(isinstance(value, Mapping) for value in data.values()):
-        raise bad_request(f"{which}Data must be an object of objects.", "BadArgument")
-    key = f"job{which.capitalize()}Type"
-    found = {}
-    for name, value in data.items():
-        kind = str(value.get(key) or "").replace("_", "").lower()
-        found[name] = {**value, key: _TYPES.get(kind, kind)}
-    return found
-
 
 def _services(arm: Arm, rid: ResourceId) -> dict[str, Any]:
     return {
@@ -476,7 +278,7 @@ def _child_document(arm: Arm, parent: Document, rid: ResourceId, step: Step) -> 
     return {
         "id": rid.text,
         "name": rid.name,
-        "type": JOB,
+        "type": names.JOB,
         "properties": {
             "jobType": "Command",
             "displayName": step.name,
@@ -497,81 +299,3 @@ def _child_document(arm: Arm, parent: Document, rid: ResourceId, step: Step) -> 
         "_parent": parent["name"],
         "_step": step.name,
     }
-
-
-def _show(_arm: Arm, document: Document) -> Document:
-    """As clients see it: with its times and its error among the properties."""
-    extra = {"StartTimeUtc": document.get("_started"), "EndTimeUtc": document.get("_ended")}
-    properties = dict(document["properties"])
-    inner = {**(properties.get("properties") or {}), **{name: value for name, value in extra.items() if value}}
-    if "_error" in document:
-        inner["azureml.errorCode"] = document["_error"]["code"]
-        inner["azureml.errorMessage"] = document["_error"]["message"]
-    return document | {"properties": properties | {"properties": inner}}
-
-
-def _run_record(document: Document) -> dict[str, Any]:
-    """A run as the run history tells it."""
-    properties = document["properties"]
-    record = {
-        "runId": document["name"],
-        "rootRunId": document.get("_parent") or document["name"],
-        "parentRunId": document.get("_parent"),
-        "displayName": properties["displayName"],
-        "experimentName": properties["experimentName"],
-        "runType": "azureml.PipelineRun" if properties["jobType"] == "Pipeline" else "azureml.scriptrun",
-        "status": properties["status"],
-        "createdUtc": document["systemData"]["createdAt"],
-        "startTimeUtc": document.get("_started"),
-        "endTimeUtc": document.get("_ended"),
-        "properties": properties.get("properties") or {},
-        "tags": properties.get("tags") or {},
-        "target": properties.get("computeId"),
-    }
-    if "_error" in document:
-        record["error"] = {"error": document["_error"]}
-    return record
-
-
-def _as_endpoint_job(document: Document) -> dict[str, Any]:
-    rid = ids.parse(document["id"])
-    endpoint = document["_definition"]["endpoint"]
-    return {
-        "id": names.workspace_of(rid).child("batchEndpoints", endpoint).child("jobs", rid.name).text,
-        "name": rid.name,
-        "type": f"{names.WORKSPACE}/batchEndpoints/jobs",
-        "properties": {
-            "name": rid.name,
-            "displayName": document["properties"]["displayName"],
-            "experimentName": document["properties"]["experimentName"],
-            "status": document["properties"]["status"],
-            "inputData": document["properties"]["inputs"],
-            "outputData": document["properties"]["outputs"],
-            "interactionEndpoints": document["properties"]["services"],
-            "properties": document["properties"]["properties"],
-            "tags": document["properties"]["tags"],
-        },
-        "systemData": document["systemData"],
-    }
-
-
-def _top_level(arm: Arm, workspace: ResourceId) -> list[Document]:
-    """A workspace's jobs without the steps of others, newest first."""
-    found = [each for each in arm.resources.below(workspace.key, JOB) if not each.get("_parent")]
-    return found[::-1]
-
-
-def _list(arm: Arm, request: Request) -> Answer:
-    workspace = ids.parse(request.path.rpartition("/")[0])
-    arm.resources.require(workspace)
-    return page(request, [arm.resources.show(each) for each in _top_level(arm, workspace)])
-
-
-def _list_of_endpoint(arm: Arm, request: Request) -> Answer:
-    subscription, group, workspace, endpoint = request.names
-    space = ResourceId(subscription, group, names.NAMESPACE, ("workspaces",), (workspace,))
-    arm.resources.require(space.child("batchEndpoints", endpoint))
-    found = [
-        each for each in _top_level(arm, space) if each["_definition"].get("endpoint", "").lower() == endpoint.lower()
-    ]
-    return page(request, [_as_endpoint_job(each) for each in found])

@@ -11,6 +11,9 @@ from azbatchwrap.local.arm.ids import ResourceId
 
 NAMESPACE = "Microsoft.MachineLearningServices"
 WORKSPACE = f"{NAMESPACE}/workspaces"
+JOB = f"{WORKSPACE}/jobs"
+#: A workspace within an address, as the router takes it.
+WORKSPACE_ADDRESS = f"/subscriptions/{{}}/resourceGroups/{{}}/providers/{WORKSPACE}/{{}}"
 
 _NAMES = {
     "workspaces": re.compile(r"[A-Za-z0-9][\w-]{2,32}\Z", re.ASCII),
@@ -38,3 +41,8 @@ def workspace_of(rid: ResourceId) -> ResourceId:
 def child_job(job: str, step: str) -> str:
     """The name of a pipeline's step as a job: the same again when the job runs again."""
     return str(uuid.UUID(bytes=hashlib.sha256(f"{job}/{step}".encode()).digest()[:16], version=4))
+
+
+def scheduled_job(schedule: str) -> str:
+    """A new name for a job that a schedule starts."""
+    return f"{schedule}-{uuid.uuid4().hex[:12]}"

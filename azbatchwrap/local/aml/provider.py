@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from azbatchwrap.local.aml import assets, computes, datastores, endpoints, schedules, workspaces
+from azbatchwrap.local.aml import assets, computes, datastores, endpoints, invocation, runs, workspaces
 from azbatchwrap.local.aml.jobs import Jobs
 from azbatchwrap.local.aml.names import NAMESPACE, WORKSPACE
+from azbatchwrap.local.aml.schedules import Schedules
 from azbatchwrap.local.arm.resources import ResourceType
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 def register(arm: Arm) -> None:
     """Hang Azure Machine Learning into the management plane."""
     jobs = Jobs(arm)
-    arm.on_start.append(jobs.start)
-    arm.on_stop.append(jobs.stop)
+    schedules = Schedules(arm, jobs)
+    arm.on_start += [jobs.start, schedules.start]
+    arm.on_stop += [schedules.stop, jobs.stop]
     arm.register(
         NAMESPACE,
         [
@@ -46,4 +48,4 @@ def register(arm: Arm) -> None:
         [*workspaces.SUBSCRIPTION_ROUTES, *computes.SUBSCRIPTION_ROUTES],
     )
     arm.router.add(workspaces.DISCOVERY)
-    arm.router.add(jobs.service_routes())
+    arm.router.add([*invocation.routes(jobs), *runs.SERVICE_ROUTES])

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.aml import assets
-from azbatchwrap.local.aml.blobs import Blobs
 from azbatchwrap.local.aml.packages import PackagesFailed, Pythons
 from azbatchwrap.local.aml.places import Place, UnknownAddress, default_output, locate
 from azbatchwrap.local.aml.plan import PlanError, Step, fill
@@ -83,7 +82,7 @@ class Runner:
     def __init__(self, arm: Arm) -> None:
         self._arm = arm
         self.folder = arm.settings.data_dir / "jobs"
-        self.blobs = Blobs(arm.settings.storage)
+        self.blobs = arm.blobs
         self._network = network_settings(os.environ)
         self._pythons = Pythons(arm.settings.data_dir / "environments", self._network)
         self._host = ProcessHost()

@@ -40,7 +40,7 @@ def register(arm: Arm) -> None:
     arm.register(
         "Microsoft.Storage",
         [
-            ResourceType(STORAGE, prepare=_storage_account),
+            ResourceType(STORAGE, prepare=_storage_account, removed=_storage_removed),
             ResourceType(f"{STORAGE}/blobServices", is_slow=False, is_tracked=False),
             ResourceType(f"{STORAGE}/blobServices/containers", is_slow=False, is_tracked=False, makes_parent=True),
         ],
@@ -99,6 +99,22 @@ def storage_key(arm: Arm) -> str:
     """The one account key, base64."""
     fields = dict(part.partition("=")[::2] for part in arm.settings.storage.split(";") if part)
     return fields["AccountKey"]
+
+
+def note_container(arm: Arm, account: str, container: str) -> None:
+    """Remember that a container belongs to a storage account: it goes with it."""
+    arm.store.save("container", f"{account.lower()}/{container}", {"container": container})
+
+
+def _storage_removed(arm: Arm, rid: ResourceId, _document: Document) -> None:
+    """All accounts being one, a container stays as long as another account has one of its name."""
+    own = dict(arm.store.below("container", f"{rid.name.lower()}/"))
+    for key in own:
+        arm.store.drop("container", key)
+    kept = {document["container"] for _, document in arm.store.below("container", "")}
+    for document in own.values():
+        if document["container"] not in kept:
+            arm.store.save("doomed-container", document["container"], {})
 
 
 def _storage_keys(arm: Arm, request: Request) -> Answer:

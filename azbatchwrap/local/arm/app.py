@@ -65,6 +65,7 @@ class ArmApp:
             given = handler(arm, request)
             answer = await given if isawaitable(given) else given
             arm.store.commit()
+            await arm.sweep()
         except ArmError as error:
             arm.store.roll_back()
             return refusal(error)

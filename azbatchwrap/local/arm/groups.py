@@ -196,9 +196,14 @@ def list_resources(arm: Arm, request: Request) -> Answer:
         prefix = f"/subscriptions/{request.names[0]}/resourceGroups"
     wanted = re.fullmatch(r"resourceType eq '([^']*)'", request.query.get("$filter", ""), re.IGNORECASE)
     found = arm.resources.below(prefix, wanted.group(1) if wanted else None)
-    top = [document for document in found if wanted or document["type"].count("/") == 1]
+    top = [document for document in found if wanted or _is_top_level(document)]
     keep = ("id", "name", "type", "location", "tags", "kind", "sku", "identity")
     return page(request, [{name: document[name] for name in keep if name in document} for document in top])
+
+
+def _is_top_level(document: dict[str, Any]) -> bool:
+    kind = str(document["type"])
+    return kind.count("/") == 1 and not kind.startswith("Microsoft.Resources/")
 
 
 GROUP = "/subscriptions/{}/resourceGroups/{}"

@@ -41,7 +41,8 @@ class ResourceType:
     """One kind of resource, such as ``Microsoft.Storage/storageAccounts`` (in the service's own spelling).
 
     ``prepare`` checks what a client wants stored and fills in what the service adds (raises ArmError);
-    ``show`` is the view of what is stored; ``removed`` is told once a resource is gone; ``purge`` removes for good what
+    ``show`` is the view of what is stored; ``removed`` is told once a resource is gone (what lay below it is
+    in ``_children``); ``purge`` removes for good what
     was kept of a deleted one (returns whether there was something).
     """
 
@@ -243,12 +244,13 @@ class Resources:
             self._made(key, False)
 
     def _drop(self, rid: ResourceId, document: Document) -> None:
-        for child in self.below(rid.key):
+        children = self.below(rid.key)
+        for child in children:
             inner = ids.parse(str(child["id"]))
             self._arm.store.drop("resource", inner.key)
             self.type_of(inner).removed(self._arm, inner, child)
         self._arm.store.drop("resource", rid.key)
-        self.type_of(rid).removed(self._arm, rid, document)
+        self.type_of(rid).removed(self._arm, rid, document | {"_children": children})
 
     def _require_group(self, rid: ResourceId) -> None:
         if rid.group and self._arm.store.load("group", ids.group_key(rid.subscription, rid.group)) is None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from azure.core.exceptions import AzureError
+
 from azbatchwrap.local.arm import groups, operations, resources, signin
+from azbatchwrap.local.arm.blobs import Blobs
 from azbatchwrap.local.arm.faults import Faults
 from azbatchwrap.local.arm.journal import Journal
 from azbatchwrap.local.arm.operations import Operations
@@ -15,6 +20,8 @@ from azbatchwrap.local.arm.resources import Resources, ResourceType
 from azbatchwrap.local.arm.router import Route, Router
 from azbatchwrap.local.arm.store import Store
 from azbatchwrap.local.arm.tokens import Tokens
+
+log = logging.getLogger(__name__)
 
 #: The scope of everything in a resource group.
 GROUP = "/subscriptions/{}/resourceGroups/{}"
@@ -53,6 +60,8 @@ class Arm:
         self.resources = Resources(self)
         self.router = Router()
         self.journal = Journal()
+        self.blobs = Blobs(settings.storage)
+        self._sweeping = asyncio.Lock()
         self.namespaces: dict[str, str] = {}
         self.on_start: list[Callable[[], Awaitable[None]]] = []
         self.on_stop: list[Callable[[], Awaitable[None]]] = []
@@ -93,7 +102,25 @@ class Arm:
         self.router.add(group_routes, f"{GROUP}/providers/{namespace}")
         self.router.add(subscription_routes, f"/subscriptions/{{}}/providers/{namespace}")
 
+    async def sweep(self) -> None:
+        """Remove the containers of storage accounts that are gone. An answer waits for it: a new account is empty.
+
+        What cannot be removed now is tried again with the next request.
+        """
+        if not any(self.store.below("doomed-container", "")):
+            return
+        async with self._sweeping:
+            for container, _ in list(self.store.below("doomed-container", "")):
+                try:
+                    await asyncio.to_thread(self.blobs.remove, container)
+                except AzureError as error:
+                    log.warning("the container %s cannot be removed: %s", container, error)
+                    return
+                self.store.drop("doomed-container", container)
+                self.store.commit()
+
     async def start(self) -> None:
+        await self.sweep()
         for step in self.on_start:
             await step()
 

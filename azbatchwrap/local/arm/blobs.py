@@ -1,4 +1,4 @@
-"""The instance's storage account as jobs use it: folders down, folders up, and addresses for others to upload to."""
+"""The instance's storage account: folders down, folders up, and addresses for others to upload to."""
 
 from __future__ import annotations
 

@@ -1,0 +1,81 @@
+"""Invocations of batch endpoints: what a client posts becomes a job of one of the endpoint's deployments."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from azbatchwrap.local.aml import names
+from azbatchwrap.local.aml.jobs import Jobs
+from azbatchwrap.local.aml.runs import as_endpoint_job
+from azbatchwrap.local.arm.errors import bad_request, conflict
+from azbatchwrap.local.arm.exchange import Answer, Request
+from azbatchwrap.local.arm.ids import ResourceId
+from azbatchwrap.local.arm.resources import Document
+from azbatchwrap.local.arm.router import Route
+
+if TYPE_CHECKING:
+    from azbatchwrap.local.arm.service import Arm
+
+
+def routes(jobs: Jobs) -> list[Route]:
+    """The scoring addresses."""
+
+    def post(arm: Arm, request: Request) -> Answer:
+        subscription, group, workspace, endpoint = request.names
+        space = ResourceId(subscription, group, names.NAMESPACE, ("workspaces",), (workspace,))
+        wanted = request.headers.get("azureml-model-deployment")
+        return Answer(
+            201, as_endpoint_job(invoke(arm, jobs, space.child("batchEndpoints", endpoint), wanted, request.json()))
+        )
+
+    return [("POST", f"/endpoints{names.WORKSPACE_ADDRESS}/batchEndpoints/{{}}/jobs", post)]
+
+
+def invoke(arm: Arm, jobs: Jobs, endpoint: ResourceId, deployment: str | None, body: Mapping[str, Any]) -> Document:
+    """Start a job of an endpoint's deployment (default: its default deployment). Raises ArmError."""
+    endpoint = arm.resources.spelled(endpoint)
+    found = arm.resources.require(endpoint)
+    chosen = deployment or (found["properties"].get("defaults") or {}).get("deploymentName")
+    if not chosen:
+        raise bad_request(f"The endpoint {endpoint.name} has no default deployment.", "NoDefaultDeployment")
+    target = arm.resources.require(endpoint.child("deployments", str(chosen)))
+    if target["properties"].get("provisioningState") != "Succeeded":
+        raise conflict(f"The deployment {chosen} is not ready.", "DeploymentNotReady")
+    given = body.get("properties") or {}
+    inner = given.get("properties") or {}
+    name = str(given.get("name") or f"batchjob-{uuid.uuid4()}")
+    properties = {
+        "displayName": name,
+        "experimentName": inner.get("experimentName") or endpoint.name,
+        "inputs": _given_data(given, "input"),
+        "outputs": _given_data(given, "output"),
+        "properties": {**inner, "azureml.endpointName": endpoint.name, "azureml.deploymentName": str(chosen)},
+        "jobType": "Pipeline",
+    }
+    definition = {"kind": "deployment", "deployment": target["id"], "endpoint": endpoint.name}
+    return jobs.submit(names.workspace_of(endpoint).child("jobs", name), properties, definition)
+
+
+#: The types of inputs and outputs as invocations spell them -> as jobs do.
+_TYPES = {
+    "urifile": "uri_file",
+    "urifolder": "uri_folder",
+    "mlflowmodel": "mlflow_model",
+    "custommodel": "custom_model",
+    "tritonmodel": "triton_model",
+}
+
+
+def _given_data(given: Mapping[str, Any], which: Literal["input", "output"]) -> dict[str, Any]:
+    """An invocation's inputs or outputs as a job writes them. Raises ArmError."""
+    data = given.get(f"{which}Data") or {}
+    if not isinstance(data, Mapping) or not all(isinstance(value, Mapping) for value in data.values()):
+        raise bad_request(f"{which}Data must be an object of objects.", "BadArgument")
+    key = f"job{which.capitalize()}Type"
+    found = {}
+    for name, value in data.items():
+        kind = str(value.get(key) or "").replace("_", "").lower()
+        found[name] = {**value, key: _TYPES.get(kind, kind)}
+    return found
