@@ -40,6 +40,8 @@ SCRIPTS = Path(__file__).with_name("lua")
 FREEING = frozenset({"complete", "retry", "reap", "cancel", "extend", "begin", "stats"})
 #: One script holds up the whole server: what one call takes at most.
 BATCH_LIMIT = 100
+#: Attempts to reconnect before a call fails.
+RECONNECTS = 3
 #: A server that does not answer within this time is gone (seconds).
 TIMEOUT = 10.0
 
@@ -202,11 +204,20 @@ def connect(url: str, password: str | None = None) -> Redis:
     """A client for the server. Raises ConfigurationError when the package redis is missing or the URL is none."""
     try:
         from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import ExponentialBackoff
+        from redis.exceptions import ConnectionError as Disconnected
     except ModuleNotFoundError as error:
         raise ConfigurationError("queues in Redis need an extra: pip install 'azbatchwrap[redis]'") from error
     given: dict[str, Any] = {"password": password} if password else {}
+    # A connection that lay idle may be dead. Every script may run twice: the second time it changes nothing, or what
+    # it claimed comes back when the lease ends.
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), RECONNECTS)
     try:
-        return Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, **given)
+        return Redis.from_url(
+            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=retry, retry_on_error=[Disconnected],
+            **given,
+        )  # fmt: skip
     except ValueError as error:
         raise ConfigurationError(f"{_without_password(url)!r} is not a Redis URL: {error}") from error
 
