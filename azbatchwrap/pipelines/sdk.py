@@ -1,0 +1,83 @@
+"""The one door to azure-ai-ml: it takes a second to import, so nothing but the writing of a component comes here."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from azbatchwrap.errors import ConfigurationError, Unreachable
+from azbatchwrap.pipelines.arm import refusal
+from azbatchwrap.pipelines.context import Context
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+
+
+def write_component(context: Context, definition: Mapping[str, Any]) -> None:
+    """Create the version of a component that ``definition`` (in the SDK's YAML schema) describes."""
+    import yaml
+    from azure.core.exceptions import AzureError, HttpResponseError
+
+    what = f"component {definition['name']}:{definition['version']}"
+    with _quiet(), tempfile.TemporaryDirectory(prefix="batchcreate-") as folder:
+        path = Path(folder) / "component.yml"
+        path.write_text(yaml.safe_dump(dict(definition), sort_keys=False), encoding="utf-8")
+        client = _client(context)
+        from azure.ai.ml import load_component
+
+        try:
+            client.components.create_or_update(load_component(source=path))
+        except HttpResponseError as error:
+            text = error.response.text() if error.response is not None else str(error)
+            raise refusal(error.status_code or 0, text, what) from error
+        except AzureError as error:
+            raise Unreachable(f"{what}: {error}") from error
+
+
+def _client(context: Context) -> MLClient:
+    try:
+        from azure.ai.ml import MLClient
+    except ImportError as error:
+        raise ConfigurationError(f"{error}. Install what batchcreate needs: pip install 'azbatchwrap[aml]'") from error
+    cloud, settings = context.arm.cloud, context.settings
+    options: dict[str, Any] = {}
+    if not cloud.is_public:
+        options = {
+            "cloud": cloud.name,
+            "cloud_metadata": {
+                "azure_portal": cloud.portal,
+                "resource_manager": f"{cloud.manager}/",
+                "active_directory": cloud.login,
+                "aml_resource_id": cloud.scoring_audience,
+                "storage_endpoint": cloud.storage_suffix,
+                "registry_discovery_endpoint": f"{cloud.manager}/",
+            },
+        }
+    return MLClient(context.arm.credential, settings.subid, settings.resource_group, settings.workspace, **options)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The SDK announces experimental classes on standard error, and leaves the cloud's name in the environment."""
+    logger = logging.getLogger("azure.ai.ml")
+    level, cloud = logger.level, os.environ.get(_CLOUD_VARIABLE)
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+        if cloud is None:
+            os.environ.pop(_CLOUD_VARIABLE, None)
+        else:
+            os.environ[_CLOUD_VARIABLE] = cloud
+
+
+_CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
