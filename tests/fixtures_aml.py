@@ -127,6 +127,7 @@ class ArmProcess:
         self.settings = {"storage": storage, "max_processes": 2, **settings}
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
+        self._tokens: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -179,11 +180,18 @@ class ArmProcess:
         return False
 
     def token(self, audience: str | None = None) -> str:
+        """A token, asked for once (the service takes those of its last run)."""
+        wanted = audience or self.url
+        if wanted not in self._tokens:
+            self._tokens[wanted] = self._new_token(wanted)
+        return self._tokens[wanted]
+
+    def _new_token(self, audience: str) -> str:
         form = {
             "grant_type": "client_credentials",
             "client_id": CLIENT_ID,
             "client_secret": self.secret,
-            "scope": f"{audience or self.url}/.default",
+            "scope": f"{audience}/.default",
         }
         answer = requests.post(f"{self.url}/{TENANT}/oauth2/token", data=form, verify=self.bundle, timeout=TIMEOUT)
         answer.raise_for_status()
