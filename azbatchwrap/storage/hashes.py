@@ -129,6 +129,7 @@ def _open(file: Path) -> sqlite3.Connection | None:
 
 def _prepared(file: Path) -> sqlite3.Connection:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.touch(mode=0o600)  # it lists the user's paths
     base = sqlite3.connect(file, timeout=_PATIENCE, check_same_thread=False)
     try:
         base.execute("PRAGMA journal_mode = WAL")

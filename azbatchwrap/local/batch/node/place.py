@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from pathlib import Path
 TOP_FOLDERS = ("applications", "fsmounts", "shared", "startup", "volatile", "workitems")
 #: Azure Batch puts this constant level between a job's folder and its tasks'.
 JOB_LEVEL = "job-1"
+#: A socket's path has at most 107 characters (unix(7)); ``multiprocessing`` puts its own some 35 below TMPDIR.
+LONGEST_TEMPORARY = 68
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +27,12 @@ class NodePlace:
 
     @property
     def temporary(self) -> Path:
-        """TMPDIR of the node. It lies beside ``nodes`` under a short name: sockets that programs put there
-        (``multiprocessing`` does) must stay below the 107 characters that a socket's path may have."""
+        """TMPDIR of the node, beside ``nodes`` under a short name; below the system's own where that is too long."""
         short = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:10]
-        return self.root.parents[2] / "t" / short
+        beside = self.root.parents[2] / "t" / short
+        if len(os.fsencode(beside)) <= LONGEST_TEMPORARY:
+            return beside
+        return Path(tempfile.gettempdir()) / f"azbatchwrap-{os.getuid()}" / short
 
     @property
     def home(self) -> Path:
@@ -45,7 +50,11 @@ class NodeFolders:
         for name in TOP_FOLDERS:
             (self.place.root / name).mkdir(parents=True, exist_ok=True)
         self.place.home.mkdir(exist_ok=True)
-        self.place.temporary.mkdir(parents=True, exist_ok=True)
+        temporary = self.place.temporary
+        temporary.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if temporary.parent.stat().st_uid != os.getuid():
+            raise PermissionError(f"{temporary.parent} belongs to somebody else; set TMPDIR to a folder of your own")
+        temporary.mkdir(exist_ok=True)
 
     def remove(self) -> None:
         """Delete everything the node holds, as a reimage or a removal does."""
