@@ -5,7 +5,7 @@ BIN := .venv/bin
 NODE_EXTRA := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || echo '[local]')
 DEMO_OUTPUT := outputs
 
-.PHONY: help demo test lint bench stress clean
+.PHONY: help demo test test-failed lint bench stress clean
 help:
 	@echo "make demo    run eight pricing tasks on this machine (no Azure account needed)"
 	@echo "make test    run the tests"
@@ -33,6 +33,10 @@ demo: .venv/base.done
 test: .venv/dev.done
 	$(BIN)/python -m pytest -n 2 --dist loadscope -q
 
+# Only what failed in the last run.
+test-failed: .venv/dev.done
+	$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
+
 lint: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,5 +47,5 @@ bench: .venv/dev.done
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv $(DEMO_OUTPUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist bench/out
+	rm -rf .venv .cache $(DEMO_OUTPUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist bench/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
