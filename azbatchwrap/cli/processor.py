@@ -296,6 +296,74 @@ def run(**given: Any) -> None:
     _loop_run(run_processor(lines, options, announce=note))
 
 
+@processor.command(epilog="\b\nExample:\n  azbatchwrap processor top http://127.0.0.1:8081")
+@click.argument("url", metavar="URL", default="http://127.0.0.1:8081")
+@click.option("--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, metavar="SECONDS")
+@click.option("--once", is_flag=True, help="One look, then end.")
+@json_option
+def top(url: str, interval: float, once: bool, as_json: bool) -> None:
+    """Watch a processor that was started with --port."""
+    from azbatchwrap.processor.top import Screen, look
+
+    facts, screen = look(url), Screen()
+    if as_json:
+        print_json(facts)
+        return
+    if once or not sys.stdout.isatty():
+        print_table(("what", "now", "more"), screen.rows(facts))
+        return
+    from rich.live import Live
+
+    with Live(screen.table(facts), auto_refresh=False, screen=True) as live:
+        while True:
+            time.sleep(interval)
+            live.update(screen.table(look(url)), refresh=True)
+
+
+@processor.command("batch-file", epilog="\b\nExample:\n  azbatchwrap processor batch-file --queue sqlite:///q.sqlite "
+                   "in.jsonl --output out.jsonl --errors errors.jsonl")  # fmt: skip
+@queue_options
+@click.argument("source", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="IN.jsonl")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The output file.")
+@click.option("--errors", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The error file.")
+@click.option("--window", type=float, default=86_400.0, show_default=True, metavar="SECONDS",
+              help="What is not answered by then expires.")  # fmt: skip
+@click.option("--timeout", type=float, metavar="SECONDS", help="Give up waiting after this long.")
+def batch_file(url: str, redis_password_file: Path | None, **given: Any) -> None:
+    """Bring an OpenAI batch file through a queue that a processor works on; goes on where it was interrupted."""
+    from azbatchwrap.processor.batch_file import run_batch_file
+
+    written = on_queue(url, redis_password_file, lambda queue: run_batch_file(queue, **given))
+    note(f"{written.completed} completed, {written.failed} failed ({written.expired} of them expired)")
+    if written.failed:
+        raise click.exceptions.Exit(1)
+
+
+@processor.command("on-pool", context_settings={"ignore_unknown_options": True}, epilog="\b\nExample:\n"
+                   "  azbatchwrap processor on-pool --workers 4 -- --queue redis://10.0.0.4:6379/0 --until-empty "
+                   "--endpoint http://10.0.0.5:8000/v1/completions")  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Tasks, each a processor.")
+@click.option("--pool", "pool_id", metavar="ID", help="Use this pool (default: make one with a node per worker).")
+@click.option("--interpreter", metavar="PATH", help="A Python on the nodes that has azbatchwrap (default: install it).")
+@click.option("--wait", is_flag=True, help="Until all of them have ended.")
+@click.argument("words", nargs=-1, required=True, metavar="-- WORDS OF run...")
+def on_pool(workers: int, pool_id: str | None, interpreter: str | None, wait: bool, words: tuple[str, ...]) -> None:
+    """Run processors as tasks on an Azure Batch pool."""
+    from azbatchwrap.cli.opening import open_batch
+    from azbatchwrap.processor.on_pool import PoolWorkers, start_workers
+
+    with open_batch() as batch:
+        job_id = start_workers(batch, PoolWorkers(words, workers, interpreter), pool_id)
+        click.echo(job_id)
+        if wait:
+            batch.wait_for_tasks(job_id)
+            failed = [result for result in batch.get_results(job_id) if result.state != "succeeded"]
+            for result in failed:
+                note(f"{result.task_id}: {result.error.message if result.error else result.state}")
+            if failed:
+                raise click.exceptions.Exit(1)
+
+
 def _lines(given: dict[str, Any]) -> list[Line]:
     from urllib.parse import parse_qs
 
@@ -346,14 +414,13 @@ def _channels(given: dict[str, Any], policy: Any) -> list[Queue]:
 def _run_options(given: dict[str, Any]) -> RunOptions:
     import ssl
 
-    from azbatchwrap.backoff import Backoff
     from azbatchwrap.config import data_folder
     from azbatchwrap.processor.gates import gate_from_text
     from azbatchwrap.processor.run import RunOptions
     from azbatchwrap.processor.sending import SendOptions
-    from azbatchwrap.processor.worker import WorkerOptions
+    from azbatchwrap.processor.worker import WorkerOptions, retry_policy
 
-    backoff = Backoff(attempts=None, base=given["retry_base"], cap=given["retry_cap"], kind=given["retry"])
+    backoff = retry_policy(given["retry"], given["retry_base"], given["retry_cap"])
     tls = ssl.create_default_context(cafile=str(given["tls_ca_cert"])) if given["tls_ca_cert"] else None
     return RunOptions(
         endpoints=given["endpoints"],

@@ -7,9 +7,11 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from azbatchwrap.backoff import Backoff
 from azbatchwrap.endpoints.limits import Outcome
+from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.processor.answers import Answer, Verdict
 from azbatchwrap.processor.backlog import Backlog, Flight
 from azbatchwrap.processor.endpoint_pool import EndpointPool
@@ -45,6 +47,18 @@ class WorkerOptions:
     max_failures: int = 20
     drain: float = 120.0
     until_empty: bool = False
+
+
+def retry_policy(kind: Literal["exponential", "fixed"], base: float, cap: float) -> Backoff:
+    """How long requests wait between attempts (seconds); their deadlines end the attempts.
+
+    Raises ConfigurationError for waits that are none.
+    """
+    if not 0 < base <= cap:
+        raise ConfigurationError(
+            f"retries wait from {base:g} to {cap:g} seconds: the first must be above 0, the second no less"
+        )
+    return Backoff(attempts=None, base=base, cap=cap, kind=kind)
 
 
 class Worker:

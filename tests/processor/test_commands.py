@@ -19,7 +19,7 @@ from aiohttp import web
 
 from azbatchwrap.queues.sqlite import SqliteQueue
 from tests.fixtures_processor import RedisServer, free_port
-from tests.processor.conftest import Inference, until
+from tests.processor.conftest import Inference, echo, until
 
 COMMAND = [sys.executable, "-m", "azbatchwrap.cli.main", "processor"]
 
@@ -214,3 +214,69 @@ async def test_sigkill_loses_nothing_and_doubles_nothing(tmp_path: Path, inferen
     assert time.monotonic() - began < 60
     repeated = sum(number - 1 for number in inference.seen.values())
     assert repeated <= 300
+
+
+async def test_a_batch_file_goes_through_a_queue_and_goes_on(tmp_path: Path, inference: Inference) -> None:
+    lines_in = [
+        {"custom_id": f"c{n}", "method": "POST", "url": "/v1/chat/completions", "body": {"n": n}} for n in range(12)
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines_in))
+    words = [
+        "batch-file",
+        "--queue",
+        "sqlite:///q.sqlite",
+        "in.jsonl",
+        "--output",
+        "out.jsonl",
+        "--errors",
+        "err.jsonl",
+    ]
+    first = await run(tmp_path, *words, "--timeout", "0.1")
+    assert (first.returncode, "12 of 12 lines" in first.stderr) == (1, True)
+    with started(tmp_path, "run", "--queue", "sqlite:///q.sqlite", "--endpoint", inference.url):
+        second = await run(tmp_path, *words)
+    assert second.returncode == 0, second.stderr
+    assert {one["custom_id"]: one["response"]["body"] for one in lines(tmp_path / "out.jsonl")} == {
+        f"c{n}": {"echo": {"n": n}} for n in range(12)
+    }
+    assert max(inference.seen.values()) == 1
+
+
+async def test_top_shows_a_running_processor(tmp_path: Path, inference: Inference) -> None:
+    await run(tmp_path, "submit", "--queue", "sqlite:///q.sqlite", "-", stdin=requests(5))
+    port = str(free_port())
+    with started(tmp_path, "run", "--queue", "sqlite:///q.sqlite", "--endpoint", inference.url, "--port", port):
+
+        async def done() -> bool:
+            seen = await run(tmp_path, "top", f"127.0.0.1:{port}", "--json")
+            return seen.returncode == 0 and json.loads(seen.stdout)["results"] == {"OK": 5.0}
+
+        await until(done)
+        shown = await run(tmp_path, "top", f"127.0.0.1:{port}")
+    assert "result OK" in shown.stdout
+    gone = await run(tmp_path, "top", f"127.0.0.1:{port}")
+    assert (gone.returncode, "no processor answers" in gone.stderr) == (3, True)
+
+
+async def test_dead_letters_by_command(tmp_path: Path, inference: Inference) -> None:
+    async def never(_request: web.Request, _body: dict[str, Any]) -> web.Response:
+        return web.json_response({"error": "always"}, status=500)
+
+    inference.handler = never
+    url = ["--queue", "sqlite:///q.sqlite"]
+    await run(tmp_path, "submit", *url, "-", stdin=requests(2))
+    words = ["--endpoint", inference.url, "--until-empty", "--max-failures", "2", "--retry-base", "0.05"]
+    await run(tmp_path, "run", *url, *words, "--retry", "fixed", "--log-json")
+    shown = json.loads((await run(tmp_path, "dlq", "show", *url, "r1", "--json")).stdout)
+    assert shown["body"] == '{"n":1}'
+    assert "HTTP 500" in shown["history"][0]
+    assert (await run(tmp_path, "dlq", "show", *url, "r0", "--raw")).stdout == '{"n":0}'
+    assert (await run(tmp_path, "dlq", "purge", *url, "r0", "--yes")).returncode == 0
+    assert (await run(tmp_path, "dlq", "purge", *url, "r1")).returncode == 2
+    inference.handler = echo
+    assert (await run(tmp_path, "dlq", "requeue", *url, "--all", "--deadline", "60")).returncode == 0
+    assert (await run(tmp_path, "run", *url, "--endpoint", inference.url, "--until-empty")).returncode == 0
+    await run(tmp_path, "collect", *url, "out.jsonl")
+    assert {one["id"]: one.get("code", "OK") for one in lines(tmp_path / "out.jsonl")} == {
+        "r0": "INFERENCE_ERROR", "r1": "OK",
+    }  # fmt: skip
