@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from azbatchwrap.speechkit.results import (
 )
 from azbatchwrap.speechkit.sdk import Recognised, SdkItem, SdkProcessor
 from azbatchwrap.speechkit.wishes import Channels, Diarization, Wishes
+
+log = logging.getLogger(__name__)
 
 #: Beyond the time that the sound itself takes, an attempt has this long (seconds) …
 BASE_LIMIT = 600.0
@@ -80,8 +83,10 @@ class SpeechProcessor(WorkItemProcessor[SpeechItem]):
         details = {"endpoint": socket_url(endpoint), "audio_duration": known.sound.seconds}
         value = str(item.result.relative_to(item.output_folder))
         if known.earlier is not None and known.earlier.get("TranscriptionStatus") == SUCCEEDED:
+            log.info("%s: an earlier run has transcribed it: %s", item.id, value)
             return WorkItemResult(value=value, details=details, cached=True)
         kept, start = _resumed(item, known)
+        log.info("%s: %.1f s of sound from second %.1f go to %s", item.id, known.sound.seconds, start, endpoint.name)
         recognised = await self._recognise(item, known.sound, endpoint, start)
         found = [*kept, *(segment_result(segment, item.wishes.nbest) for segment in recognised.segments)]
         if recognised.error is None or found:
@@ -91,7 +96,9 @@ class SpeechProcessor(WorkItemProcessor[SpeechItem]):
             )  # fmt: skip
             await asyncio.to_thread(write_result, item.result, result)
         if recognised.error is not None:
+            log.warning("%s: failed after %.1f s of sound: %s", item.id, recognised.processed, recognised.error)
             raise recognised.error
+        log.info("%s: transcribed on %s: %s", item.id, endpoint.name, value)
         return WorkItemResult(value=value, details=details)
 
     async def _recognise(self, item: SpeechItem, sound: Sound, endpoint: Endpoint, start: float) -> Recognised:

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 PATIENCE = 180.0
 #: Speakers are told apart at the end, so that results come late: this much longer (factor).
 DIARIZATION_FACTOR = 4.0
+#: After it has said that there is nothing more, the SDK's session stops within milliseconds (seconds).
+ENDING = 5.0
 #: What the SDK may hold back for a new attempt after a broken connection (milliseconds).
 BUFFER = "1800000"
 
@@ -95,7 +97,11 @@ def _stretches(sound: Sound, wishes: Wishes, start: float) -> Iterator[_Stretch]
 
 
 class _Run:
-    """One recognition. The SDK's callbacks only note what came: to stop it from inside of one costs 10 s."""
+    """One recognition.
+
+    The SDK's callbacks only note what came: to stop it from inside of one costs 10 s. So does stopping a session that
+    has ended with an error (when it is taken apart): what says that it has stopped is left alone.
+    """
 
     def __init__(self, item: SdkItem, sound: Sound, stretch: _Stretch, endpoint: Endpoint) -> None:
         self._item = item
@@ -103,6 +109,7 @@ class _Run:
         self._stretch = stretch
         self._endpoint = endpoint
         self._speech = _sdk()
+        self._ending = threading.Event()
         self._over = threading.Event()
         self._cancelled: Any = None
         self._stream: Any = None  # the SDK's native side calls it, but does not keep it alive
@@ -117,7 +124,8 @@ class _Run:
             recognizer = self._recognizer(samples)
             recognizer.start_continuous_recognition()
             in_time = self._wait()
-            recognizer.stop_continuous_recognition()
+            if not self._over.is_set():
+                recognizer.stop_continuous_recognition()
         except RuntimeError as error:
             raise InvalidAudioFormatError(f"{self._sound.path}: the Speech SDK says: {_first_line(error)}") from error
         finally:
@@ -144,7 +152,7 @@ class _Run:
         recognizer = speech.SpeechRecognizer(**arguments)
         recognizer.recognized.connect(self._recognised)
         recognizer.canceled.connect(self._was_cancelled)
-        recognizer.session_stopped.connect(lambda _: self._over.set())
+        recognizer.session_stopped.connect(self._has_stopped)
         return recognizer
 
     def _audio(self, samples: Samples | None) -> Any:
@@ -183,11 +191,15 @@ class _Run:
         self.segments.append(segment)
         self.processed = max(self.processed, segment.end)
 
+    def _has_stopped(self, _: Any) -> None:
+        self._over.set()
+        self._ending.set()
+
     def _was_cancelled(self, event: Any) -> None:
         details = event.cancellation_details
         if details.reason == self._speech.CancellationReason.Error:
             self._cancelled = (details.code, details.error_details)
-        self._over.set()
+        self._ending.set()
 
     def _wait(self) -> bool:
         """Until it is over; false when nothing new came for too long."""
@@ -195,8 +207,8 @@ class _Run:
         slow = DIARIZATION_FACTOR if self._item.wishes.diarization is not Diarization.NONE else 1.0
         while True:
             patience = max(PATIENCE, (self._stretch.end - self.processed) / rtf) * slow
-            left = self._news + patience - time.monotonic()
-            if self._over.wait(max(0.0, left)):
+            if self._ending.wait(max(0.0, self._news + patience - time.monotonic())):
+                self._over.wait(ENDING)
                 return True
             if time.monotonic() >= self._news + patience:
                 return False

@@ -33,9 +33,6 @@ from azbatchwrap.local.speech.usp import (
 
 #: A header longer than this (bytes) is none.
 LONGEST_HEADER = 4096
-#: After its last turn an SDK begins another with the end of the same sound, by its count of the header's bytes
-#: (seconds): it is answered, but it is no request of the user's.
-ECHO = 0.05
 
 
 @dataclass(slots=True)
@@ -167,7 +164,8 @@ class Conversation:
 
     async def _finish(self, turn: Turn, last: Mapping[str, Any]) -> None:
         turn.over = True
-        if self._finished and turn.record.seconds < ECHO:
+        if self._finished and not turn.spoken:
+            # After its last turn an SDK sends the silence behind the last phrase again: no request of the user's.
             self._container.records.remove(turn.record)
         await self._say("speech.endDetected", {"Offset": last["Offset"] + last["Duration"]})
         await self._say("speech.phrase", last)

@@ -20,17 +20,18 @@ SHORT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A whole sound: mono PCM per channel, or (for compressed sound, which is not decoded) only its length."""
+    """A whole sound. ``samples``: mono PCM per channel, or nothing for compressed sound, which is not decoded."""
 
     seconds: float
     rate: int
-    channels: tuple[bytes, ...]
+    channels: int
+    samples: tuple[bytes, ...] = ()
 
     def utterances(self, number: int) -> list[Utterance]:
-        if not self.channels:
+        if not self.samples:
             return [Utterance(b"", self.rate, 0.0, self.seconds)]
         segmenter = Segmenter(self.rate)
-        found = list(segmenter.feed(self.channels[number]))
+        found = list(segmenter.feed(self.samples[number]))
         return found + list(segmenter.finish())
 
 
@@ -42,7 +43,7 @@ def read_recording(data: bytes, *, decoded: bool) -> Recording:
         return _wave(data)
     if decoded:
         raise NotSound("the engine sphinx listens to WAVE (16-bit PCM) only; the engine fixed takes any format")
-    return Recording(_length(data), 16_000, ())
+    return _compressed(data)
 
 
 def _wave(data: bytes) -> Recording:
@@ -53,22 +54,29 @@ def _wave(data: bytes) -> Recording:
     samples = data[start:]
     parts = tuple(channel(samples, form, number) for number in range(form.channels))
     parts = tuple(part[: len(part) // 2 * 2] for part in parts)
-    return Recording(len(samples) / form.bytes_per_second, form.rate, parts)
+    return Recording(len(samples) / form.bytes_per_second, form.rate, form.channels, parts)
 
 
-def _length(data: bytes) -> float:
-    """Seconds of a compressed sound."""
+def _compressed(data: bytes) -> Recording:
+    """What the headers of a compressed sound say."""
     try:
         from tinytag import TinyTag, TinyTagException
     except ImportError as error:
         raise NotSound("compressed sound needs tinytag: pip install 'azbatchwrap[speech]'") from error
     try:
-        seconds = TinyTag.get(filename="sound", file_obj=io.BytesIO(data), tags=False).duration
+        read = TinyTag.get(filename=f"sound.{_suffix(data)}", file_obj=io.BytesIO(data), tags=False)
     except (TinyTagException, ValueError, IndexError, EOFError) as error:
         raise NotSound("this is no sound in a format we know (WAVE, MP3, FLAC, Ogg)") from error
-    if not seconds:
+    if not read.duration or not read.samplerate:
         raise NotSound("the sound has no length")
-    return float(seconds)
+    return Recording(float(read.duration), int(read.samplerate), int(read.channels or 1))
+
+
+def _suffix(data: bytes) -> str:
+    """tinytag goes by a file's name."""
+    if data[4:8] == b"ftyp":
+        return "m4a"
+    return {b"fLaC": "flac", b"OggS": "ogg"}.get(data[:4], "mp3" if data[:3] == b"ID3" or data[0] == 0xFF else "")
 
 
 class Rest:
@@ -157,7 +165,7 @@ def _channels(asked: dict[str, Any], recording: Recording) -> Sequence[int] | No
     wanted = asked.get("channels")
     if wanted is None:
         return None
-    known = range(max(1, len(recording.channels)))
+    known = range(recording.channels)
     if not isinstance(wanted, list) or not wanted or any(number not in known for number in wanted):
         raise ValueError(f"the channels must be numbers from 0 to {known[-1]}: that is what the sound has")
     return wanted

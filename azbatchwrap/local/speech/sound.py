@@ -125,16 +125,14 @@ class Segmenter:
 
     def finish(self) -> Iterator[Utterance]:
         """What was being said when the stream ended."""
-        if self._speaking or (self._buffer and loudest(bytes(self._even_rest())) >= QUIET):
-            yield self._cut(len(self._even_rest()))
+        rest = len(self._buffer) // 2 * 2
+        if self._speaking or loudest(bytes(self._buffer[self._seen : rest])) >= QUIET:
+            yield self._cut(rest)
 
     @property
     def heard(self) -> float:
         """Seconds of the stream so far."""
         return (self._passed + len(self._buffer)) / 2 / self.rate
-
-    def _even_rest(self) -> bytearray:
-        return self._buffer[: len(self._buffer) // 2 * 2]
 
     def _cut(self, end: int) -> Utterance:
         samples = bytes(self._buffer[:end])
