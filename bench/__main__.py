@@ -14,10 +14,14 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 NOT_BENCHMARKS = {"__main__", "figures"}
+#: Goes first: ext4 looks past every inode that was deleted in the last minutes before it makes a file, so a benchmark
+#: that makes many small files must not follow one that has just removed its own.
+FIRST = "local_service"
 
 
 def names() -> list[str]:
-    return sorted(m.name for m in pkgutil.iter_modules([str(FOLDER)]) if m.name not in NOT_BENCHMARKS)
+    found = {m.name for m in pkgutil.iter_modules([str(FOLDER)])} - NOT_BENCHMARKS
+    return sorted(found, key=lambda name: (name != FIRST, name))
 
 
 def main() -> int:
