@@ -69,9 +69,13 @@ def test_a_result_has_the_public_schema(place: Place, standin: Standin) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "text"), [("Masked", "What the **** is this?"), ("Raw", "What the hell is this?"), ("Removed", "What the is this?")]
-)  # fmt: skip
-@pytest.mark.parametrize("api", ["sdk", "fast", "short"])
+    ("api", "mode", "text"),
+    [
+        ("sdk", "Removed", "What the is this?"),
+        ("fast", "Raw", "What the hell is this?"),
+        ("short", "Masked", "What the **** is this?"),
+    ],
+)
 def test_every_api_treats_swear_words_as_asked(
     place: Place, standins: Standins, api: str, mode: str, text: str
 ) -> None:

@@ -1,0 +1,140 @@
+"""`run-batch-client -m DAEMON`: files that arrive while it runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures_speech import PATIENCE, Standin, Standins, silence, tone, wait_for, write_wave
+from tests.speechkit.conftest import Place
+
+pytest.importorskip("azure.cognitiveservices.speech")
+
+#: From the moment that a file is whole to the request at the container (seconds).
+PROMPT = 0.5
+
+
+@pytest.fixture
+def container(standins: Standins) -> Standin:
+    return standins()
+
+
+@pytest.fixture
+def client(place: Place, container: Standin) -> Iterator[subprocess.Popen[str]]:
+    """A client in DAEMON mode that has done its first file."""
+    place.configure(A=container.entry(concurrency=2))
+    write_wave(place.sounds / "first.wav", tone(0.4))
+    started = place.start("-m", "DAEMON", "-file_log_level", "DEBUG", "-log_folder", str(place.logs))
+    try:
+        wait_for((place.results / "first_wav.json").exists, "the file that was there before")
+        yield started
+    finally:
+        if started.poll() is None:
+            started.kill()
+        started.communicate()
+
+
+def delay(container: Standin, seconds: float, whole: float) -> float:
+    """How long after ``whole`` (time) the request came for the sound that lasts ``seconds``."""
+
+    def found() -> list[float]:
+        return [request["at"] for request in container.requests() if abs(request["seconds"] - seconds) < 0.001]
+
+    return float(wait_for(found, f"the request for {seconds} s of sound")[0]) - whole
+
+
+def by_rename(place: Place, seconds: float) -> float:
+    ready = write_wave(place.root / "new.part", tone(seconds))
+    ready.replace(place.sounds / "renamed.wav")
+    return time.time()
+
+
+def by_slow_write(place: Place, seconds: float) -> float:
+    whole = write_wave(place.root / "whole.wav", tone(seconds)).read_bytes()
+    with (place.sounds / "slow.wav").open("wb") as file:
+        for start in range(0, len(whole), 4000):
+            file.write(whole[start : start + 4000])
+            file.flush()
+            time.sleep(0.1)
+    return time.time()
+
+
+def by_new_content(place: Place, seconds: float) -> float:
+    write_wave(place.sounds / "first.wav", tone(seconds))
+    return time.time()
+
+
+@pytest.mark.parametrize(
+    ("drop", "result"),
+    [(by_rename, "renamed_wav.json"), (by_slow_write, "slow_wav.json"), (by_new_content, "first_wav.json")],
+)
+def test_a_file_is_transcribed_as_soon_as_it_is_whole(
+    place: Place, container: Standin, client: subprocess.Popen[str],
+    drop: Callable[[Place, float], float], result: str,
+) -> None:  # fmt: skip
+    whole = drop(place, 0.8)
+    assert delay(container, 0.8, whole) <= PROMPT
+    wait_for(lambda: (place.results / result).exists() and place.result(result)["AudioLengthInSeconds"] == 0.8, result)
+    assert len(container.requests()) == 2, "one for the first file, one for this"
+    client.send_signal(signal.SIGTERM)
+    out, log = client.communicate(timeout=PATIENCE)
+    assert client.returncode == 0, log
+    assert "2 of 2 files transcribed" in out
+
+
+def test_a_new_file_does_not_wait_for_those_before_it(place: Place, container: Standin, client: object) -> None:
+    write_wave(place.root / "long.part", tone(20)).replace(place.sounds / "long.wav")
+    wait_for(lambda: len(container.requests()) == 2, "the long file to be sent")
+    whole = by_rename(place, 0.8)
+    assert delay(container, 0.8, whole) <= PROMPT
+    assert not (place.results / "long_wav.json").exists()
+
+
+def test_sigterm_drains(place: Place, container: Standin, client: subprocess.Popen[str]) -> None:
+    write_wave(place.root / "long.part", tone(10)).replace(place.sounds / "long.wav")
+    wait_for(lambda: len(container.requests()) == 2, "the file to be sent")
+    client.send_signal(signal.SIGTERM)
+    _, log = client.communicate(timeout=PATIENCE)
+    assert client.returncode == 0, log
+    assert place.result("long_wav.json")["TranscriptionStatus"] == "Succeeded"
+    assert place.stats()["passed"] == 2
+
+
+def test_hidden_and_other_files_are_left_alone(place: Place, container: Standin, client: object) -> None:
+    (place.sounds / ".hidden.wav").write_bytes(b"x")
+    (place.sounds / "notes.txt").write_text("x")
+    assert delay(container, 0.8, by_rename(place, 0.8)) <= PATIENCE
+    assert len(container.requests()) == 2
+
+
+def test_a_worker_that_is_killed_costs_one_attempt(
+    place: Place, container: Standin, client: subprocess.Popen[str]
+) -> None:
+    write_wave(place.root / "long.part", tone(10) + silence(1)).replace(place.sounds / "long.wav")
+    wait_for(lambda: len(container.requests()) == 2, "the file to be sent")
+    workers = workers_of(client.pid)
+    assert workers
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    wait_for((place.results / "long_wav.json").exists, "the file to be done all the same")
+    client.send_signal(signal.SIGTERM)
+    client.communicate(timeout=PATIENCE)
+    assert client.returncode == 0
+    assert place.entries()["long.wav"]["retries"] == 1
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes: children of the fork server of the client, which is its child."""
+    servers = children(pid)
+    return [worker for server in servers for worker in children(server)]
+
+
+def children(pid: int) -> list[int]:
+    lists = [threads.read_text() for threads in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(word) for text in lists for word in text.split()]
