@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from azbatchwrap.endpoints import Endpoint
+from azbatchwrap.endpoints.ending import end_tasks
 
 from .journal import (
     LineFile,
@@ -269,8 +270,7 @@ class Batch:
         for listing in self._listings:
             listing.stop()
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await end_tasks([self._keeper])
         complete = self.done.is_set()
         try:
             await self._results.settle()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from azbatchwrap.endpoints.ending import end_tasks
 from azbatchwrap.endpoints.pool import EndpointPool
 from azbatchwrap.endpoints.source import EndpointFile
 from azbatchwrap.errors import ConfigurationError
@@ -284,8 +285,7 @@ async def _together() -> Any:
     finally:
         for task in tasks:
             task.remove_done_callback(ended)
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
 
 
 def _raise_descriptor_limit(slots: int) -> None:

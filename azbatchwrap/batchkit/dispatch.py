@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from azbatchwrap.endpoints.ending import end_tasks
 from azbatchwrap.endpoints.pool import EndpointPool, Fate, Member
 from azbatchwrap.errors import AttemptTimeout, EndpointDown, RetryableError, ServiceError, Throttled, WorkerDied
 
@@ -81,11 +82,7 @@ class Dispatcher:
 
     async def __aexit__(self, *_: object) -> None:
         self._draining = True
-        self._ticker.cancel()
-        tasks = [slot.task for slots in self._slots.values() for slot in slots]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(self._ticker, *tasks, return_exceptions=True)
+        await end_tasks([self._ticker, *(slot.task for slots in self._slots.values() for slot in slots)])
         self._threads.close()
         await self._processes.close()
         for batch in list(self.batches):

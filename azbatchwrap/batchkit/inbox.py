@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from azbatchwrap.endpoints.ending import end_tasks
 from azbatchwrap.endpoints.source import folder_changes
 
 from .types import file_fingerprint
@@ -81,8 +82,7 @@ class Inbox:
                 for arrival in await self._look(await self._next_paths()):
                     yield arrival
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await end_tasks([watching])
 
     async def _watch(self) -> None:
         every = max(1, int(self._poll * 1000))

@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from azbatchwrap.endpoints import parse_endpoints
+from azbatchwrap.endpoints.ending import end_tasks
 from azbatchwrap.errors import ConfigurationError
 
 from .batch import Batch
@@ -138,9 +139,7 @@ class BatchServer:
         (self._folder / "listening.json").unlink(missing_ok=True)
         if self._runner is not None:
             await self._runner.cleanup()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     def _take_up(self) -> None:
         """Batches of an earlier process: done ones are listed, others go on."""

@@ -14,6 +14,7 @@ from azbatchwrap.errors import ConfigurationError
 
 from .checker import EndpointStatusChecker
 from .connections import connect
+from .ending import end_tasks
 from .endpoint import Endpoint
 from .health import Health, HealthPolicy, State
 from .spec import EndpointSpec
@@ -106,9 +107,7 @@ class EndpointPool:
     async def __aexit__(self, *_: object) -> None:
         members = [*self._members.values(), *self._retiring]
         self._members.clear()
-        for task in self._ends:
-            task.cancel()
-        await asyncio.gather(*self._ends, return_exceptions=True)
+        await end_tasks(self._ends)
         await asyncio.gather(*(self._end(member) for member in members))
 
     @property
@@ -177,8 +176,7 @@ class EndpointPool:
 
     async def _end(self, member: Member) -> None:
         if member.guard is not None:
-            member.guard.cancel()
-            await asyncio.gather(member.guard, return_exceptions=True)
+            await end_tasks([member.guard])
         if member.endpoint.connection is not None:
             await member.endpoint.connection.close()
 
