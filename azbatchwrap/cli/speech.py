@@ -41,6 +41,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return value
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The flags of the public kit with their defaults, then our own."""
     parser = argparse.ArgumentParser(
@@ -79,7 +86,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("-file_log_level", "--file-log-level", choices=LEVELS, default="INFO", help="log in run.log")
     add("-strict_config", "--strict-configuration-validation", action="store_true",
         help="refuse a configuration with any wrong entry, instead of leaving the entry out")  # fmt: skip
-    add("-port", "--apiserver_port", type=_positive, default=5000, help="where the REST mode listens")
+    add("-port", "--apiserver_port", type=_port, default=5000, help="where the REST mode listens; 0 takes a free one")
     add("-poll", "--poll", action="store_true", help="look into the input folder regularly: for network folders")
     add("-combined_json", "--store-combined-json", action="store_true", help="also write results.json with all results")
     add("-debug_loop_interval", "--debug-loop-interval", type=int, default=0, metavar="SECONDS",
@@ -178,6 +185,7 @@ def _config(flags: argparse.Namespace) -> SpeechConfig:
         output_folder=flags.output_folder,
         log_folder=flags.log_folder,
         scratch_folder=flags.scratch_folder,
+        shared_folder=flags.output_folder,
         wishes=wishes,
         combine=flags.store_combined_json,
     )

@@ -31,17 +31,18 @@ from azbatchwrap.speechkit.wishes import Wishes, changed
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: What the public kit's clients write into ``type`` of a submitted batch.
-DOCUMENT_TYPE = "SpeechSDKBatchRequest"
-
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechConfig(BatchConfig):
-    """``combine``: also write ``results.json``. ``scratch_folder`` takes files while they are being converted."""
+    """``combine``: also write ``results.json``. ``scratch_folder`` takes files while they are being converted.
+
+    ``shared_folder`` keeps the latest result of every file where each batch has a folder of its own (REST).
+    """
 
     wishes: Wishes = field(default_factory=Wishes)
     combine: bool = False
     scratch_folder: Path | None = None
+    shared_folder: Path | None = None
     #: One for all batches of a process: its workers are used again.
     processor: SpeechProcessor = field(default_factory=SpeechProcessor, compare=False, repr=False)
 
@@ -49,6 +50,8 @@ class SpeechConfig(BatchConfig):
 class SpeechBatchRequest(BatchRequest):
     """Sound files to transcribe."""
 
+    #: What the public kit's clients write into ``type`` of a submitted batch.
+    type_names = ("SpeechSDKBatchRequest",)
     config: SpeechConfig
 
     def __init__(
@@ -64,9 +67,6 @@ class SpeechBatchRequest(BatchRequest):
     def from_json(cls, document: Mapping[str, Any], config: BatchConfig) -> Self:
         """The public kit's document; what it does not say is as on the command line."""
         assert isinstance(config, SpeechConfig)
-        kind = document.get("type", DOCUMENT_TYPE)
-        if kind != DOCUMENT_TYPE:
-            raise ConfigurationError(f"type: expected {DOCUMENT_TYPE!r}, found {kind!r}")
         files = document.get("files")
         if not isinstance(files, list) or not all(isinstance(name, str) and name for name in files):
             raise ConfigurationError("files: expected a list of paths on the server")
@@ -95,18 +95,20 @@ class SpeechBatchRequest(BatchRequest):
         for path in self.files:
             place = self._place(path)
             seconds = seconds_of(path)
-            log_folder = self.config.log_folder
+            config, log_folder = self.config, self.config.log_folder
+            shared = config.shared_folder if config.shared_folder != config.output_folder else None
             yield SpeechItem(
                 id=str(path),
                 fingerprint=file_fingerprint(path),
                 priority=-1.0 if seconds is None else seconds,
                 path=path,
-                result=self.config.output_folder / place,
+                result=config.output_folder / place,
+                shared=shared / place if shared is not None else None,
                 wishes=self.wishes,
                 seconds=seconds,
                 log_file=log_folder / place.with_suffix(".sdk.log") if log_folder is not None else None,
-                scratch=self.config.scratch_folder,
-                output_folder=self.config.output_folder,
+                scratch=config.scratch_folder,
+                output_folder=config.output_folder,
             )
 
     def _place(self, path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,10 @@ SLOWNESS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechItem(WorkItemRequest):
-    """A file to transcribe. ``result``: where to; ``seconds``: its length, where its header could be read."""
+    """A file to transcribe. ``result``: where to; ``seconds``: its length, where its header could be read.
+
+    ``shared``: where else the result goes, and may come from. ``output_folder``: below it ``result`` is named.
+    """
 
     path: Path
     result: Path
@@ -44,7 +48,7 @@ class SpeechItem(WorkItemRequest):
     seconds: float | None = None
     log_file: Path | None = None
     scratch: Path | None = None
-    #: Below which ``result`` is named in the results.
+    shared: Path | None = None
     output_folder: Path
 
 
@@ -94,7 +98,7 @@ class SpeechProcessor(WorkItemProcessor[SpeechItem]):
                 item.path, known.digest, known.sound.seconds, found,
                 passed=recognised.error is None, processed=recognised.processed,
             )  # fmt: skip
-            await asyncio.to_thread(write_result, item.result, result)
+            await asyncio.to_thread(_write, item, result)
         if recognised.error is not None:
             log.warning("%s: failed after %.1f s of sound: %s", item.id, recognised.processed, recognised.error)
             raise recognised.error
@@ -126,7 +130,18 @@ class SpeechProcessor(WorkItemProcessor[SpeechItem]):
 
 def _look_at(item: SpeechItem) -> _Known:
     digest = checksum(item.path)
-    return _Known(digest, probe(item.path), earlier_result(item.result, digest))
+    earlier = earlier_result(item.result, digest)
+    if earlier is None and item.shared is not None:
+        earlier = earlier_result(item.shared, digest)
+        if earlier is not None:
+            write_result(item.result, earlier)
+    return _Known(digest, probe(item.path), earlier)
+
+
+def _write(item: SpeechItem, result: Mapping[str, Any]) -> None:
+    write_result(item.result, result)
+    if item.shared is not None:
+        write_result(item.shared, result)
 
 
 def _resumed(item: SpeechItem, known: _Known) -> tuple[list[dict[str, Any]], float]:

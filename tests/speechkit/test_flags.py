@@ -79,7 +79,7 @@ def test_several_languages_and_both_names_of_the_rest_mode() -> None:
     assert build_parser().parse_args(["--run-mode", "APISERVER"]).run_mode == "APISERVER"
 
 
-@pytest.mark.parametrize("words", [["-nbest", "0"], ["-m", "TWICE"], ["-diarization", "Both"], ["-port", "x"]])
+@pytest.mark.parametrize("words", [["-nbest", "0"], ["-m", "TWICE"], ["-diarization", "Both"], ["-port", "70000"]])
 def test_wrong_values_are_wrong_use(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         build_parser().parse_args(words)
