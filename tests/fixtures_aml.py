@@ -128,6 +128,7 @@ class ArmProcess:
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._tokens: dict[str, str] = {}
+        self._session = requests.Session()
 
     @property
     def url(self) -> str:
@@ -204,14 +205,16 @@ class ArmProcess:
         address = path if "api-version=" in path else f"{path}{'&' if '?' in path else '?'}api-version=2024-01-01"
         url = address if address.startswith("https://") else f"{self.url}{address}"
         sent = {"authorization": f"Bearer {self.token(audience)}"} | headers
-        return requests.request(method, url, json=body, headers=sent, verify=self.bundle, timeout=TIMEOUT)
+        return self._session.request(method, url, json=body, headers=sent, verify=self.bundle, timeout=TIMEOUT)
 
     def kill9(self) -> None:
         assert self.process is not None
+        self._session.close()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
+        self._session.close()
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -50,11 +51,13 @@ class Pythons:
         return folder / "bin"
 
     def _make(self, folder: Path, wanted: list[str]) -> None:
-        self._run([sys.executable, "-m", "venv", "--clear", str(folder)])
+        """Our own pip installs into it: making another pip first would take longer than most packages do."""
+        shutil.rmtree(folder, ignore_errors=True)
+        python = make_node_python(folder) / "python"
         listed = folder / "requirements.txt"
         listed.write_text("\n".join(wanted) + "\n")
-        python = str(folder / "bin" / "python")
-        self._run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", str(listed)])
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+        self._run([*pip, "install", "-q", "-r", str(listed)])
         (folder / "complete").touch()
 
     def _run(self, command: list[str]) -> None:
