@@ -62,6 +62,7 @@ def cli(verbose: bool) -> None:
 
 
 def _configured(command: _Command) -> _Command:
+    """The configuration that a command works on."""
     command = click.option(
         "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A key of the configuration; wins over the file."
     )(command)

@@ -95,11 +95,22 @@ class Apply:
         if change.action is Action.REPLACE and there is not None:
             step.remove(context, there, purge=True)
             there = None
+            self._forget_contents(step)
         wanted = step.wanted(context)
         assert wanted is not None
         if there is None and isinstance(step, ArmStep) and step.provider:
             self._register(step.provider)
         context.found[step.key] = step.write(context, wanted, there)
+
+    def _forget_contents(self, step: Step) -> None:
+        """What lay in a resource that was removed is gone with it."""
+        gone = {step.key}
+        for each in self._steps.values():
+            if each.inside in gone:
+                gone.add(each.key)
+                self._context.found[each.key] = None
+        if step.kind == "storage account":
+            self._context.forget_blobs()
 
     def _register(self, provider: str) -> None:
         """A subscription has to be registered with a provider before the first resource of its kind."""

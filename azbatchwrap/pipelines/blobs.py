@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from azbatchwrap.config import Secret
-from azbatchwrap.errors import AccessDenied, Conflict, NotFound, ServiceError, Unreachable
+from azbatchwrap.errors import AccessDenied, Conflict, NotFound, ServiceError, Unreachable, WaitTimeout
 from azbatchwrap.names import safe_relative
 from azbatchwrap.pipelines.arm import Arm, Document
 from azbatchwrap.pipelines.place import MANAGED_TAG, MANAGED_VALUE, last_word
@@ -25,6 +25,8 @@ STORAGE_VERSION = "2023-05-01"
 HASH = "sha256"
 #: Seconds for a connection, and between two pieces of an answer.
 CONNECT_TIMEOUT, READ_TIMEOUT = 20, 120
+#: A deleted container keeps its name for half a minute at least (seconds between two attempts to make it again).
+DELETION_LOOKS, DELETION_PAUSE = 60, 5.0
 MANAGED = {MANAGED_TAG: MANAGED_VALUE}
 
 
@@ -35,6 +37,8 @@ class Blobs:
     account: str
     key: Secret
     service: BlobServiceClient
+    #: Waits so many seconds.
+    sleep: Callable[[float], None]
 
     @classmethod
     def open(cls, arm: Arm, account: str, document: Document | None) -> Blobs:
@@ -52,7 +56,7 @@ class Blobs:
             connection_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
         )
-        return cls(name, Secret(keys[0]["value"]), service)
+        return cls(name, Secret(keys[0]["value"]), service, arm.sleep)
 
     def container(self, name: str) -> Document | None:
         """The container's metadata, or ``None`` when it is absent."""
@@ -62,9 +66,19 @@ class Blobs:
             )
 
     def make_container(self, name: str) -> None:
-        """One that is there already is fine."""
-        with translated(f"container {name}"), contextlib.suppress(Conflict):
-            self._container(name).create_container(metadata=MANAGED)
+        """One that is there already is fine; one that is being deleted is waited for."""
+        for _ in range(DELETION_LOOKS):
+            try:
+                with translated(f"container {name}"):
+                    self._container(name).create_container(metadata=MANAGED)
+                return
+            except Conflict as error:
+                if error.code == "ContainerAlreadyExists":
+                    return
+                if error.code != "ContainerBeingDeleted":
+                    raise
+            self.sleep(DELETION_PAUSE)
+        raise WaitTimeout(f"the container {name} is still being deleted: apply again in a few minutes")
 
     def remove_container(self, name: str) -> None:
         with translated(f"container {name}"), contextlib.suppress(NotFound):

@@ -67,10 +67,16 @@ class Context:
                 self._blobs = Blobs.open(self.arm, self.dependent("storageAccount"), self.found.get("storage account"))
             return self._blobs
 
+    def forget_blobs(self) -> None:
+        """The storage account is another one now, with another key."""
+        with self._lock:
+            blobs, self._blobs = self._blobs, None
+        if blobs is not None:
+            blobs.close()
+
     def close(self) -> None:
         self.arm.close()
-        if self._blobs is not None:
-            self._blobs.close()
+        self.forget_blobs()
 
 
 def connect(

@@ -7,7 +7,7 @@ from typing import Any
 
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.pipelines.context import Context
-from azbatchwrap.pipelines.place import INPUT, OUTPUT, RESULT_STORE, SOURCE_STORE
+from azbatchwrap.pipelines.place import OUTPUT, RESULT_STORE, SOURCE_STORE
 
 #: A path in a datastore; the container's root is none, for clients and service alike.
 _DATASTORE = re.compile(r"azureml://(.+/)?datastores/[^/]+/paths/.+", re.IGNORECASE)
@@ -15,11 +15,6 @@ _ASSET = re.compile(r"azureml:[^/:]+:[^/:]+|azureml:/subscriptions/.+/data/[^/]+
 _URL = re.compile(r"(https|wasbs|abfss)://[^/]+/.+", re.IGNORECASE)
 #: Name of the output of a model deployment.
 _MODEL_OUTPUT = "score"
-
-
-def definition(context: Context) -> dict[str, Any]:
-    """Score the configured data. Results go where the deployment says: the result datastore."""
-    return {"properties": {"inputData": {INPUT: configured_input(context)}}}
 
 
 def configured_input(context: Context) -> dict[str, str]:

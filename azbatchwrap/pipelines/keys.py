@@ -27,11 +27,10 @@ class Key:
     highest: int = 2**31 - 1
 
     @property
-    def variables(self) -> tuple[str, ...]:
-        """Environment variables that may hold it, the weaker first."""
+    def variable(self) -> str:
+        """The environment variable that may hold it."""
         snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).upper()
-        own = f"AZBATCHWRAP_AML_{snake}"
-        return ("AZURE_SUBSCRIPTION_ID", own) if self.name == "subid" else (own,)
+        return f"AZBATCHWRAP_AML_{snake}"
 
 
 _GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"

@@ -56,7 +56,7 @@ def _drift_of(context: Context, step: Step, wanted: Any) -> Change | None:
         return None
     if there is None:
         return _absent(context, step, wanted, label)
-    found = differences(wanted, there)
+    found = step.compare(wanted, there)
     return Change(step.key, label, Action.UPDATE if found else Action.NONE, found)
 
 

@@ -1,6 +1,7 @@
 """Configuration files, environment and flags become one frozen `Settings`; every fault is named at once.
 
-Layers, lowest to highest: built-in defaults, the file (JSON or YAML), the environment, flags.
+Layers, lowest to highest: built-in defaults, the file (JSON or YAML), the environment, flags. Below the file lies what
+other programs call the subscription: it must not redirect a file that names its own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _BUILT_IN = {"score_script": "batch.py", "data": "data.txt"}
 _PLACEHOLDER = re.compile(
     r"<[^>]*>|^\[[^\]]*\]$|^your[ _-]|\bhere$|^(xxx+|changeme|todo|subscription ?id)$", re.IGNORECASE
 )
+#: Where other programs of Azure look for the subscription.
+SUBSCRIPTION_VARIABLE = "AZURE_SUBSCRIPTION_ID"
 #: Tags: Azure's limits for all kinds of resources.
 _TAG_NAME = re.compile(r"[^<>%&\\?/]{1,512}\Z")
 _OWN_TAGS = "azbatchwrap"
@@ -133,17 +136,13 @@ def _raise(faults: list[str]) -> None:
 def _layers(
     file: Path | None, flags: Mapping[str, object], environment: Mapping[str, str], directory: Path, faults: list[str]
 ) -> list[dict[str, Given]]:
-    layers = []
+    def variable(name: str) -> Given:
+        return Given(environment.get(name), f"environment: {name}", directory)
+
+    layers = [{"subid": variable(SUBSCRIPTION_VARIABLE)}]
     if file is not None:
         layers.append(_from_file(file, faults))
-    layers.append(
-        {
-            key.name: Given(environment[name], f"environment: {name}", directory)
-            for key in KEYS
-            for name in key.variables
-            if environment.get(name, "").strip()
-        }
-    )
+    layers.append({key.name: variable(key.variable) for key in KEYS})
     layers.append({name: Given(value, f"flag: -{name}", directory) for name, value in flags.items()})
     return layers
 
@@ -207,7 +206,7 @@ def _merge(layers: list[dict[str, Given]], faults: list[str]) -> tuple[dict[str,
             values[_field(key)] = _default(key)
             if key.is_required:
                 faults.append(
-                    f"{key.name} is missing: give it in the file, as -{key.name}, or in {' or '.join(key.variables)} "
+                    f"{key.name} is missing: give it in the file, as -{key.name}, or in {key.variable} or {SUBSCRIPTION_VARIABLE} "
                     f"(there is no default {key.help})"
                 )
         else:
