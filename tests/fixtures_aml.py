@@ -46,6 +46,9 @@ class AdminRoutes:
         """Set a fault (see azbatchwrap/local/arm/faults.py)."""
         self._ask("POST", "faults", {"kind": kind, "path": path, **further})
 
+    def faults(self) -> list[dict[str, Any]]:
+        return list(self._ask("GET", "faults")["value"])
+
     def clear_faults(self) -> None:
         self._ask("DELETE", "faults")
 
