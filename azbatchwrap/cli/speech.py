@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from azbatchwrap.batchkit import Counts
     from azbatchwrap.batchkit.options import RunOptions
     from azbatchwrap.speechkit import SpeechConfig
 
@@ -143,7 +144,9 @@ def _run(words: Sequence[str] | None) -> int:
         parser.error("-input_list goes with -m ONESHOT only")
     if flags.shards is not None and flags.on_pool is None:
         parser.error("--shards goes with --on-pool")
-    return _dispatch(flags)
+    if flags.on_pool is not None and flags.run_mode != "ONESHOT":
+        parser.error("--on-pool goes with -m ONESHOT only")
+    return _dispatch(flags) if flags.on_pool is None else _dispatch_on_pool(flags)
 
 
 def _dispatch(flags: argparse.Namespace) -> int:
@@ -157,14 +160,37 @@ def _dispatch(flags: argparse.Namespace) -> int:
     with for_stream(sys.stderr) as drawing:
         progress = NullProgress() if console else drawing
         report = run(SpeechBatchRequest, config, options, progress=progress, console=console, reuse=False)
-    counts = report.counts
+    _tell(report.counts, config)
+    for fault in report.faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return report.exit_code
+
+
+def _dispatch_on_pool(flags: argparse.Namespace) -> int:
+    from azbatchwrap.batchkit.inbox import list_folder
+    from azbatchwrap.cli.opening import open_batch
+    from azbatchwrap.endpoints import read_endpoints
+    from azbatchwrap.speechkit import SpeechBatchRequest, parser
+    from azbatchwrap.speechkit.on_pool import run_on_pool
+
+    config = _config(flags)
+    strict = flags.strict_configuration_validation
+    endpoints = read_endpoints(flags.configuration_file, parse=parser(os.environ), strict=strict)
+    if flags.input_list is not None:
+        files = _listed(flags.input_list, flags.input_folder)
+    else:
+        files = list_folder(flags.input_folder, SpeechBatchRequest.is_valid_input_file)
+    with open_batch() as batch:
+        counts = run_on_pool(batch, flags.on_pool, files, config, endpoints, shards=flags.shards)
+    _tell(counts, config)
+    return 1 if counts.failed else 0
+
+
+def _tell(counts: Counts, config: SpeechConfig) -> None:
     print(
         f"{counts.passed} of {counts.total} files transcribed ({counts.cached} by earlier runs), {counts.failed} failed; "
         f"summary in {config.output_folder / 'run_summary.json'}"
     )
-    for fault in report.faults:
-        print(f"error: {fault}", file=sys.stderr)
-    return report.exit_code
 
 
 def _config(flags: argparse.Namespace) -> SpeechConfig:
