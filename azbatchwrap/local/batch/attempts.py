@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from azbatchwrap.local.batch import multi_instance, wire
+from azbatchwrap.local.batch import multi_instance, packages, wire
 from azbatchwrap.local.batch.endings import disable_job, job_may_be_over, terminate_job
 from azbatchwrap.local.batch.environment import environment_of
 from azbatchwrap.local.batch.model import (
@@ -21,7 +21,7 @@ from azbatchwrap.local.batch.model import (
     Job,
     Run,
 )
-from azbatchwrap.local.batch.node import HostLost, Launch, Outcome, ProcessHandle, Stage
+from azbatchwrap.local.batch.node import HostLost, Launch, Outcome, ProcessHandle, Stage, TaskFailure
 from azbatchwrap.local.batch.node import run as run_on_node
 from azbatchwrap.local.batch.side_tasks import prepare
 
@@ -120,8 +120,20 @@ async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
         if (failed := await multi_instance.coordinate(service, run)) is not None:
             return failed
     else:
+        own_packages = spec.get("applicationPackageReferences")
+        try:
+            await packages.deploy(service, run.node, own_packages)
+        except TaskFailure as problem:
+            now = wire.to_datetime(wire.now())
+            return Outcome(now, now, failure=problem.failure, stage=Stage.PREPARATION)
         environment = environment_of(
-            service, run.job, run.node, task_id=run.row.id, folder=folder, own=spec.get("environmentSettings")
+            service,
+            run.job,
+            run.node,
+            task_id=run.row.id,
+            folder=folder,
+            own=spec.get("environmentSettings"),
+            own_packages=own_packages,
         )
     launch = Launch(
         command_line=spec["commandLine"],

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
+from azbatchwrap.local.arm.errors import ArmError
+from azbatchwrap.local.arm.tokens import Tokens
 from azbatchwrap.local.batch import wire
 from azbatchwrap.local.batch.errors import BatchError
+from azbatchwrap.local.batch.exchange import Request
 
 _SIGNED = (
     "content-encoding",
@@ -27,6 +30,8 @@ _SIGNED = (
 )
 #: A request whose date is further from ours than this many seconds may be a replay.
 SKEW_SECONDS = 15 * 60
+#: The audience of tokens for the Batch data plane.
+AUDIENCE = "https://batch.core.windows.net"
 
 
 def _refuse(detail: str) -> BatchError:
@@ -42,6 +47,33 @@ def _query_lines(query: str) -> str:
         if value:
             pairs.setdefault(unquote_plus(name), unquote_plus(value))
     return "".join(f"\n{name}:{pairs[name]}" for name in sorted(pairs))
+
+
+class Authentication:
+    """A request carries either a signature or, over TLS, a token that the instance's sign-in issued."""
+
+    def __init__(self, account: str, key: str, token_secret: str | None) -> None:
+        self._key = SharedKey(account, key)
+        self._tokens = Tokens(token_secret) if token_secret else None
+
+    def check(self, request: Request) -> None:
+        """Raises BatchError AuthenticationFailed unless the request may go on."""
+        headers = request.headers
+        if headers.get("authorization", "")[:7].lower() == "bearer ":
+            self._check_token(headers, is_secure=request.base.startswith("https:"))
+        else:
+            self._key.check(request.method, request.raw_path, request.raw_query, headers)
+
+    def _check_token(self, headers: Mapping[str, str], *, is_secure: bool) -> None:
+        if self._tokens is None or not is_secure:
+            raise _refuse("Tokens are taken over TLS alone, by an instance with a sign-in.")
+        try:
+            self._tokens.check(headers, (AUDIENCE,))
+        except ArmError as error:
+            detail = [("AuthenticationErrorDetail", error.message)]
+            raise BatchError(
+                "AuthenticationFailed", detail, status=401, headers=((b"www-authenticate", b"Bearer"),)
+            ) from error
 
 
 class SharedKey:

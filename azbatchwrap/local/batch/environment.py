@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from azbatchwrap.local.batch import packages
 from azbatchwrap.local.batch.model import Job, Node
 from azbatchwrap.local.batch.node import TaskIdentity, task_environment
 
@@ -21,6 +22,7 @@ def environment_of(
     task_id: str | None,
     folder: Path,
     own: list[dict[str, str]] | None,
+    own_packages: Iterable[packages.Reference] | None = None,
     further: Mapping[str, str] | None = None,
     hosts: tuple[str, ...] = (),
     host: str | None = None,
@@ -41,7 +43,7 @@ def environment_of(
         task_id=task_id,
         is_dedicated=node.is_dedicated,
         preparation_folder=prepared,
-        further=further,
+        further={**packages.variables(service, node, own_packages), **(further or {})},
         hosts=hosts,
         host=host,
     )

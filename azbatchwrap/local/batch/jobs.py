@@ -258,10 +258,11 @@ def _refuse_change(name: str, reason: str) -> None:
 def task_counts(service: Service, request: Request) -> Response:
     """The job's counters; older api-versions get the task counts alone."""
     job = service.job(request.path[0])
-    tasks_shown = _counters(job.counts)
+    counts, slots = service.lag.seen(job)
+    tasks_shown = _counters(counts)
     if request.version < "2020-09":
         return entity(request, "taskcounts", tasks_shown)
-    shown = {"taskCounts": tasks_shown, "taskSlotCounts": _counters(job.slots)}
+    shown = {"taskCounts": tasks_shown, "taskSlotCounts": _counters(slots)}
     return entity(request, "taskcountsresult", shown)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from azbatchwrap.local.batch import wire
+from azbatchwrap.local.batch import packages, wire
 from azbatchwrap.local.batch.environment import environment_of
 from azbatchwrap.local.batch.model import Node, Run
 from azbatchwrap.local.batch.node import Launch, Outcome, ProcessHandle, Stage
@@ -29,6 +29,7 @@ def environment(service: Service, run: Run, node: Node, folder: Path) -> dict[st
         task_id=run.row.id,
         folder=folder,
         own=run.spec.get("environmentSettings"),
+        own_packages=run.spec.get("applicationPackageReferences"),
         further={"AZ_BATCH_TASK_SHARED_DIR": str(run.job.folder(node) / run.row.id)},
         hosts=hosts,
         host=node.ip_address,
@@ -56,6 +57,7 @@ async def _on_node(service: Service, run: Run, number: int, node: Node, folder: 
     _record(service, run, number, node, {"state": "running", "startTime": wire.format_ticks(started)})
     common = settings.get("commonResourceFiles")
     try:
+        await packages.deploy(service, node, run.spec.get("applicationPackageReferences"))
         if common:
             await service.transfers.download(common, run.job.folder(node) / run.row.id)
         outcome = await run_on_node(launch, service.host, service.transfers, _unwatched)

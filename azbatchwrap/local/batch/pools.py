@@ -35,6 +35,7 @@ _LAST = (
     "networkConfiguration",
     "mountConfiguration",
     "applicationLicenses",
+    "identity",
     "resourceTags",
     "upgradePolicy",
     "targetNodeCommunicationMode",

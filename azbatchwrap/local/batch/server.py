@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +61,32 @@ def locked(folder: Path) -> Iterator[None]:
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    listener = _listen(settings)
-    port = listener.getsockname()[1]
-    settings = Settings(
-        account=settings.account,
-        key=settings.key,
-        data_dir=settings.data_dir,
-        host=settings.host,
-        port=port,
-        max_processes=settings.max_processes,
-        chaos=settings.chaos,
-    )
-    service = Service(settings)
+    listener = _listen(settings.host, settings.port)
+    ports = {"port": listener.getsockname()[1]}
+    service = Service(replace(settings, port=ports["port"]))
     await service.start()
+    app = BatchApp(service)
+    serving = [(_server(app), listener)]
+    if settings.tls is not None:
+        listener = _listen(settings.host, settings.tls["port"])
+        ports["tls_port"] = listener.getsockname()[1]
+        files = {"ssl_certfile": settings.tls["certificate"], "ssl_keyfile": settings.tls["key"]}
+        serving.append((_server(app, **files), listener))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, [server for server, _ in serving])
+    _announce(settings, ports)
+    try:
+        # serve() would take the signals back
+        await asyncio.gather(*(server._serve([listener]) for server, listener in serving))  # noqa: SLF001
+    finally:
+        (settings.data_dir / LISTENING_FILE).unlink(missing_ok=True)
+        await service.stop()
+
+
+def _server(app: BatchApp, **tls: Any) -> uvicorn.Server:
     config = uvicorn.Config(
-        BatchApp(service),
+        app,
         http="httptools",
         loop="uvloop",
         lifespan="off",
@@ -84,39 +96,33 @@ async def serve(settings: Settings) -> None:
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        **tls,
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, server)
-    _announce(settings, port)
-    try:
-        await server._serve([listener])  # noqa: SLF001 - serve() would take the signals back
-    finally:
-        (settings.data_dir / LISTENING_FILE).unlink(missing_ok=True)
-        await service.stop()
+    return server
 
 
-def _stop(server: uvicorn.Server) -> None:
-    server.should_exit = True
+def _stop(servers: list[uvicorn.Server]) -> None:
+    for server in servers:
+        server.should_exit = True
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
     except OSError as error:
-        raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
 
 
-def _announce(settings: Settings, port: int) -> None:
+def _announce(settings: Settings, ports: dict[str, int]) -> None:
     """Say where we listen: written beside, then renamed."""
     path = settings.data_dir / LISTENING_FILE
     beside = path.with_name(f"{LISTENING_FILE}.{os.getpid()}")
-    beside.write_text(json.dumps({"port": port, "pid": os.getpid()}))
+    beside.write_text(json.dumps({**ports, "pid": os.getpid()}))
     beside.replace(path)

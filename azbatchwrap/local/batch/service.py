@@ -18,11 +18,13 @@ from azbatchwrap.local.batch.attempts import execute
 from azbatchwrap.local.batch.autoscaler import Autoscaler
 from azbatchwrap.local.batch.chaos import Chaos
 from azbatchwrap.local.batch.errors import BatchError
+from azbatchwrap.local.batch.lag import CountsLag
 from azbatchwrap.local.batch.model import Job, Node, Pool, Run, Schedule
 from azbatchwrap.local.batch.node import ProcessHost, Transfers, make_node_python, network_settings
 from azbatchwrap.local.batch.recovery import load, resume
 from azbatchwrap.local.batch.retention import sweep_for_ever
 from azbatchwrap.local.batch.scheduler import Scheduler
+from azbatchwrap.local.batch.spot import preempt_for_ever
 from azbatchwrap.local.batch.store import Store
 from azbatchwrap.local.batch.task_table import TaskTable
 
@@ -45,6 +47,10 @@ class Settings:
     #: Task processes at a time, over all pools; multi-instance tasks are exempt.
     max_processes: int = field(default_factory=lambda: os.cpu_count() or 1)
     chaos: dict[str, Any] = field(default_factory=dict)
+    #: Where it answers on TLS as well: ``port``, ``certificate``, ``key`` (files). There it takes tokens, too.
+    tls: dict[str, Any] | None = None
+    #: What the tokens of the instance's sign-in are signed with.
+    token_secret: str | None = field(default=None, repr=False)
 
 
 class Service:
@@ -65,6 +71,9 @@ class Service:
         self.python_bin = make_node_python(settings.data_dir / "python")
         self.scheduler = Scheduler(self)
         self.chaos = Chaos.load(settings.chaos)
+        self.transfers.upload_fails = self.chaos.upload_fails
+        self.lag = CountsLag(self.chaos.counts_lag)
+        self.package_locks: dict[str, asyncio.Lock] = {}
         self.autoscaler = Autoscaler(self)
         self.is_stopping = False
         self._background: set[asyncio.Task[Any]] = set()
@@ -75,11 +84,13 @@ class Service:
     async def start(self) -> None:
         """Take up the state on disk and begin to work."""
         load(self)
+        self.lag.set(self.chaos.counts_lag, self.jobs.values())
         await self.host.start()
         await self.transfers.start()
         resume(self)
         self.spawn(sweep_for_ever(self), "retention")
         self.spawn(self.autoscaler.sample_for_ever(), "samples")
+        self.spawn(preempt_for_ever(self), "pre-emption")
         await self.store.committed()
 
     async def stop(self) -> None:
@@ -145,6 +156,8 @@ class Service:
         job.counts[state] += tasks
         job.slots[state] += slots
         self.dirty_counts.add(job)
+        if self.lag.seconds:
+            self.lag.note(job)
 
     def _save_counts(self) -> None:
         for job in self.dirty_counts:

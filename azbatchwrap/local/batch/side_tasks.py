@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from azbatchwrap.local.batch import wire
+from azbatchwrap.local.batch import packages, wire
 from azbatchwrap.local.batch.environment import environment_of
 from azbatchwrap.local.batch.model import Job, Node, Preparation
-from azbatchwrap.local.batch.node import HostLost, Launch, Outcome, ProcessHandle, Stage
+from azbatchwrap.local.batch.node import HostLost, Launch, Outcome, ProcessHandle, Stage, TaskFailure
 from azbatchwrap.local.batch.node import run as run_on_node
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ async def _prepare(service: Service, job: Job, preparation: Preparation) -> None
         preparation.handle = handle
         save(service, preparation)
 
+    await _deploy_packages(service, preparation.node)
     launch = _launch(service, job, preparation.node, spec, spec["constraints"]["maxWallClockTime"])
     info = await run_side_task(service, launch, int(spec["constraints"]["maxTaskRetryCount"]), watch)
     preparation.is_ready = info["result"] == "success" or not spec["waitForSuccess"]
@@ -136,6 +137,7 @@ async def start_node(service: Service, node: Node) -> None:
     node.enter("waitingforstarttask" if spec["waitForSuccess"] else "idle")
     if not spec["waitForSuccess"]:
         service.scheduler.wake(node.pool)
+    await _deploy_packages(service, node)
     folder = node.folders.start_task_folder()
     launch = Launch(
         command_line=spec["commandLine"],
@@ -164,6 +166,14 @@ def _open(service: Service, node: Node, state: str) -> None:
     node.enter(state)
     service.save_node(node)
     service.scheduler.wake(node.pool)
+
+
+async def _deploy_packages(service: Service, node: Node) -> None:
+    """The pool's packages. What is wrong with them, the pool's tasks will say."""
+    try:
+        await packages.deploy(service, node)
+    except TaskFailure as problem:
+        log.warning("node %s of pool %s lacks a package: %s", node.id, node.pool.id, problem)
 
 
 def _launch(service: Service, job: Job, node: Node, spec: dict[str, Any], limit: str) -> Launch:

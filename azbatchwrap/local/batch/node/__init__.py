@@ -6,7 +6,7 @@ from azbatchwrap.local.batch.node.command_line import split_command_line
 from azbatchwrap.local.batch.node.environment import TaskIdentity, network_settings, task_environment
 from azbatchwrap.local.batch.node.place import NodeFolders, NodePlace, make_node_python
 from azbatchwrap.local.batch.node.process_host import HostLost, ProcessHandle, ProcessHost, kill_leftovers, kill_orphans
-from azbatchwrap.local.batch.node.records import Failure, Launch, Outcome, Stage
+from azbatchwrap.local.batch.node.records import Failure, Launch, Outcome, Stage, TaskFailure
 from azbatchwrap.local.batch.node.run import run
 from azbatchwrap.local.batch.node.transfers import Transfers
 
@@ -20,6 +20,7 @@ __all__ = [
     "ProcessHandle",
     "ProcessHost",
     "Stage",
+    "TaskFailure",
     "TaskIdentity",
     "Transfers",
     "kill_leftovers",

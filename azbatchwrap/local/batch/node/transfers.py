@@ -91,6 +91,8 @@ class Transfers:
         self._network = {name.lower(): value for name, value in (network or {}).items()}
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        #: Asked once for every task that uploads: whether its upload is to fail.
+        self.upload_fails: Callable[[], bool] = bool
 
     async def start(self) -> None:
         """Open the session. It needs the running loop."""
@@ -132,6 +134,9 @@ class Transfers:
         """
         done: list[str] = []
         failed: list[Failure] = []
+        if self.upload_fails():
+            failed.append(failures.upload("FileUploadMiscError", "", "", "the upload failed on request"))
+            output_files = ()
         for output in output_files:
             condition = output.get("uploadOptions", {}).get("uploadCondition", "taskcompletion").lower()
             if condition == ("taskfailure" if succeeded else "tasksuccess"):
