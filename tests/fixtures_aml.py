@@ -18,8 +18,7 @@ import requests
 from azbatchwrap import config
 from azbatchwrap.local import management
 from azbatchwrap.local.arm.certificate import Certificate
-from azbatchwrap.local.arm.groups import SUBSCRIPTION
-from azbatchwrap.local.arm.tokens import CLIENT_ID, TENANT
+from azbatchwrap.local.arm.names import CLIENT_ID, SUBSCRIPTION, TENANT
 from azbatchwrap.local.stack import Options, Stack
 from tests.fixtures_service import wait_until
 from tests.fixtures_stack import LocalStack, RunningAzurite, clean_environment, ended_stack, local_variables

@@ -13,8 +13,7 @@ from typing import Any
 from azbatchwrap.config import Secret
 from azbatchwrap.local import processes
 from azbatchwrap.local.arm.certificate import Certificate
-from azbatchwrap.local.arm.groups import SUBSCRIPTION
-from azbatchwrap.local.arm.tokens import CLIENT_ID, TENANT
+from azbatchwrap.local.arm.names import CLIENT_ID, SUBSCRIPTION, TENANT
 from azbatchwrap.local.instance import write_private
 
 #: It answers within a second, on a busy machine within a few (seconds).

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from azbatchwrap.config import ENDPOINT_FILE, Secret, data_folder, parse_storage, read_json_object
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.local import processes
-from azbatchwrap.local.arm.groups import SUBSCRIPTION
+from azbatchwrap.local.arm.names import SUBSCRIPTION
 from azbatchwrap.local.instance import AmlPart, Instance, free_ports, is_free, write_private
 from azbatchwrap.local.management import START_TIMEOUT as MANAGEMENT_START_TIMEOUT
 from azbatchwrap.local.management import ManagementService

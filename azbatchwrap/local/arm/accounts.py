@@ -15,9 +15,9 @@ from azbatchwrap.local.arm import ids
 from azbatchwrap.local.arm.errors import ArmError, bad_request, conflict
 from azbatchwrap.local.arm.exchange import Answer, Request, page
 from azbatchwrap.local.arm.ids import ResourceId
+from azbatchwrap.local.arm.names import TENANT_ID
 from azbatchwrap.local.arm.operations import timestamp
 from azbatchwrap.local.arm.resources import Document, ResourceType
-from azbatchwrap.local.arm.tokens import TENANT_ID
 
 if TYPE_CHECKING:
     from azbatchwrap.local.arm.service import Arm

@@ -12,9 +12,9 @@ from azbatchwrap.local.arm.errors import ArmError, conflict, error_record, group
 from azbatchwrap.local.arm.exchange import Answer, Request, page
 from azbatchwrap.local.arm.faults import Provisioning
 from azbatchwrap.local.arm.ids import ResourceId
+from azbatchwrap.local.arm.names import TENANT_ID
 from azbatchwrap.local.arm.resources import Document, ResourceType
 from azbatchwrap.local.arm.template import Scope, evaluate, invalid, resource_id
-from azbatchwrap.local.arm.tokens import TENANT_ID
 
 if TYPE_CHECKING:
     from azbatchwrap.local.arm.service import Arm

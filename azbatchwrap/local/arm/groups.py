@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 from azbatchwrap.local.arm import ids, operations
 from azbatchwrap.local.arm.errors import ArmError, bad_request, conflict, group_not_found
 from azbatchwrap.local.arm.exchange import Answer, Request, page
+from azbatchwrap.local.arm.names import SUBSCRIPTION, TENANT_ID
 from azbatchwrap.local.arm.router import Route
-from azbatchwrap.local.arm.tokens import TENANT_ID
 
 if TYPE_CHECKING:
     from azbatchwrap.local.arm.service import Arm
 
-#: The subscription that is there from the start. Any other id may be used as well.
-SUBSCRIPTION = "00000000-0000-4000-8000-000000a2ba7c"
 LOCATIONS = (
     "eastus",
     "eastus2",

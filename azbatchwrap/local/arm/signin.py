@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from azbatchwrap.local.arm.errors import ArmError, bad_request
 from azbatchwrap.local.arm.exchange import Answer, Request
+from azbatchwrap.local.arm.names import CLIENT_ID, CLOUD, TENANT, TENANT_ID
 from azbatchwrap.local.arm.router import Route
-from azbatchwrap.local.arm.tokens import CLIENT_ID, LIFETIME_SECONDS, TENANT, TENANT_ID
+from azbatchwrap.local.arm.tokens import LIFETIME_SECONDS
 
 if TYPE_CHECKING:
     from azbatchwrap.local.arm.service import Arm
 
-CLOUD = "AzureLocal"
 #: Addresses that answer without a token.
 OPEN = ("/metadata/endpoints", f"/{TENANT}/", "/discovery", "/_local/health")
 #: Addresses of our own, for who knows the client secret.

@@ -13,14 +13,10 @@ from typing import Any
 import orjson
 
 from azbatchwrap.local.arm.errors import ArmError
+from azbatchwrap.local.arm.names import CLIENT_ID, TENANT_ID
 
 #: Clients refresh a token before this many seconds are over.
 LIFETIME_SECONDS = 3600
-#: The directory's name. Clients ask ``login.microsoftonline.com`` about every tenant but this one, by convention.
-TENANT = "adfs"
-#: Ids in the claims: some clients read them.
-TENANT_ID = "a0b1c2d3-0000-4000-8000-00000000adf5"
-CLIENT_ID = "a0b1c2d3-0000-4000-8000-000000c11e47"
 #: Audiences that the management plane takes besides its own address.
 MANAGEMENT = ("https://management.azure.com", "https://management.core.windows.net")
 #: The audience of the scoring addresses.

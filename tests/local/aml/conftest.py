@@ -10,7 +10,7 @@ import pytest
 import requests
 from azure.storage.blob import BlobServiceClient
 
-from azbatchwrap.local.arm.groups import SUBSCRIPTION
+from azbatchwrap.local.arm.names import SUBSCRIPTION
 from tests.fixtures_aml import ArmProcess
 from tests.fixtures_service import wait_until
 

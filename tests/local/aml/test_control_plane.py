@@ -13,7 +13,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azbatchwrap.local.aml.jobs import Jobs
 from azbatchwrap.local.aml.schedules import Schedules
 from azbatchwrap.local.arm import ids
-from azbatchwrap.local.arm.groups import SUBSCRIPTION
+from azbatchwrap.local.arm.names import SUBSCRIPTION
 from azbatchwrap.local.arm.server import assemble
 from azbatchwrap.local.arm.service import Settings
 from tests.fixtures_aml import ArmProcess

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from azbatchwrap.local.arm.groups import SUBSCRIPTION
+from azbatchwrap.local.arm.names import SUBSCRIPTION
 from tests.fixtures_aml import ArmProcess
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from azbatchwrap.local.arm.groups import SUBSCRIPTION
+from azbatchwrap.local.arm.names import SUBSCRIPTION
 from tests.fixtures_aml import ArmProcess
 from tests.local.arm.conftest import Group, code, unique
 
