@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,22 +70,26 @@ def by_new_content(place: Place, seconds: float) -> float:
     return time.time()
 
 
-@pytest.mark.parametrize(
-    ("drop", "result"),
-    [(by_rename, "renamed_wav.json"), (by_slow_write, "slow_wav.json"), (by_new_content, "first_wav.json")],
-)
-def test_a_file_is_transcribed_as_soon_as_it_is_whole(
-    place: Place, container: Standin, client: subprocess.Popen[str],
-    drop: Callable[[Place, float], float], result: str,
-) -> None:  # fmt: skip
-    whole = drop(place, 0.8)
-    assert delay(container, 0.8, whole) <= PROMPT
-    wait_for(lambda: (place.results / result).exists() and place.result(result)["AudioLengthInSeconds"] == 0.8, result)
-    assert len(container.requests()) == 2, "one for the first file, one for this"
+def test_files_are_transcribed_as_soon_as_they_are_whole(
+    place: Place, container: Standin, client: subprocess.Popen[str]
+) -> None:
+    (place.sounds / ".hidden.wav").write_bytes(b"x")
+    (place.sounds / "notes.txt").write_text("x")
+    drops = [(by_rename, 0.8, "renamed"), (by_slow_write, 0.9, "slow"), (by_new_content, 1.0, "first")]
+    for drop, seconds, name in drops:
+        assert delay(container, seconds, drop(place, seconds)) <= PROMPT, name
+    for _, seconds, name in drops:
+        wait_for(lambda: result_length(place, name) == seconds, f"the result of {name}")  # noqa: B023  at once
+    assert len(container.requests()) == 4, "one per content"
     client.send_signal(signal.SIGTERM)
     out, log = client.communicate(timeout=PATIENCE)
     assert client.returncode == 0, log
-    assert "2 of 2 files transcribed" in out
+    assert "4 of 4 files transcribed" in out
+
+
+def result_length(place: Place, name: str) -> float | None:
+    file = f"{name}_wav.json"
+    return float(place.result(file)["AudioLengthInSeconds"]) if (place.results / file).exists() else None
 
 
 def test_a_new_file_does_not_wait_for_those_before_it(place: Place, container: Standin, client: object) -> None:
@@ -104,13 +108,6 @@ def test_sigterm_drains(place: Place, container: Standin, client: subprocess.Pop
     assert client.returncode == 0, log
     assert place.result("long_wav.json")["TranscriptionStatus"] == "Succeeded"
     assert place.stats()["passed"] == 2
-
-
-def test_hidden_and_other_files_are_left_alone(place: Place, container: Standin, client: object) -> None:
-    (place.sounds / ".hidden.wav").write_bytes(b"x")
-    (place.sounds / "notes.txt").write_text("x")
-    assert delay(container, 0.8, by_rename(place, 0.8)) <= PATIENCE
-    assert len(container.requests()) == 2
 
 
 def test_a_worker_that_is_killed_costs_one_attempt(

@@ -26,9 +26,9 @@ POOL = "speech"
 
 @pytest.fixture
 def pool(local_stack: LocalStack) -> Iterator[str]:
-    """A pool of two nodes."""
+    """A pool of one node that runs two tasks at once: packages are installed once per node."""
     with AzureBatchStorage(local_stack.settings()) as storage, AzureBatch(storage) as batch:
-        batch.create_pool(pool_id=POOL, node_count=2, slots_per_node=1)
+        batch.create_pool(pool_id=POOL, node_count=1, slots_per_node=2)
         try:
             yield POOL
         finally:
