@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .batch import AzureBatch, CleanUp, ErrorInfo, StepResult, TaskResult
+    from .batch.sessions import Future, Session, as_completed
     from .config import Settings, load
     from .errors import (
         AccessDenied,
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
         Conflict,
         DependencyFailed,
         EndpointDown,
+        FailedRecognitionError,
+        InvalidAudioFormatError,
         ManifestError,
         NodeUnusable,
         NoEligibleNode,
@@ -37,6 +40,10 @@ __all__ = [  # noqa: RUF022 (grouped by what a reader looks for)
     # what a driver script starts with
     "AzureBatchStorage",
     "AzureBatch",
+    # functions as tasks
+    "Session",
+    "Future",
+    "as_completed",
     # what it gets back
     "TaskResult",
     "StepResult",
@@ -65,6 +72,8 @@ __all__ = [  # noqa: RUF022 (grouped by what a reader looks for)
     "DependencyFailed",
     "WaitTimeout",
     "WorkItemError",
+    "InvalidAudioFormatError",
+    "FailedRecognitionError",
     "RetryableError",
     "EndpointDown",
     "AttemptTimeout",
@@ -76,6 +85,9 @@ _HOMES = {
     "AzureBatchStorage": "storage",
     "FileReference": "storage",
     "AzureBatch": "batch",
+    "Session": "batch.sessions",
+    "Future": "batch.sessions",
+    "as_completed": "batch.sessions",
     "TaskResult": "batch",
     "StepResult": "batch",
     "ErrorInfo": "batch",

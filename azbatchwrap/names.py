@@ -19,6 +19,9 @@ PROJECT = "azbatchwrap_project"
 DEPLOYMENT = "azbatchwrap_deployment"
 FILES_CONTAINER = "azbatchwrap_files"
 OUTPUT_CONTAINER = "azbatchwrap_output"
+#: On jobs of a session: its name, and the hash of all that its functions run on.
+SESSION = "azbatchwrap_session"
+CONTENT = "azbatchwrap_content"
 
 #: What a task finds in its environment.
 ARGS_VARIABLE = "AZBATCHWRAP_ARGS"
@@ -27,6 +30,10 @@ INDEX_VARIABLE = "AZBATCHWRAP_INDEX"
 DEPLOYMENT_VARIABLE = "AZBATCHWRAP_DEPLOYMENT"
 FILES_URL_VARIABLE = "AZBATCHWRAP_FILES_URL"
 OUTPUT_CONTAINER_VARIABLE = "AZBATCHWRAP_OUTPUT_CONTAINER"
+#: In the environment for whoever looks at a task: the hash of its call (function, arguments, options). Unused on nodes.
+CALL_SETTING = "AZBATCHWRAP_CALL"
+#: Where a task reads the results that are its arguments.
+RESULTS_URL_VARIABLE = "AZBATCHWRAP_RESULTS_URL"
 
 #: In a task's working folder.
 OUTPUT_FOLDER = "outputs"

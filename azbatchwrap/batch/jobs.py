@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,6 +44,7 @@ class JobPlan:
     output_container: str
     limit: float = DEFAULT_LIMIT
     priority: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, *, longest_sas: float | None) -> None:
         """Raises ConfigurationError for what the service would refuse, or what no SAS could cover."""
@@ -102,6 +103,7 @@ class Jobs:
             "poolInfo": {"poolId": plan.pool_id},
             "metadata": as_metadata(
                 {
+                    **plan.metadata,
                     names.MANAGED: "1",
                     names.PROJECT: self._project,
                     names.DEPLOYMENT: plan.deployment,

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -258,20 +258,23 @@ class AzureBatch:
         app_resources: Sequence[FileReference] | str | None = None,
         input_resources: Sequence[FileReference] | str | None = None,
         task_files: Sequence[FileReference] | str | None = None,
+        deployed: Deployed | None = None,
         keep_open: bool = False,
+        metadata: Mapping[str, str] | None = None,
     ) -> str:
         """Make a job on a pool (default: the current one) and give its id.
 
-        ``limit`` is how long it may live, in seconds or as ``"36h"`` (default: 7 days). With files, it uses these
-        instead of what is deployed on the pool. ``keep_open`` leaves it open when this script ends, for others to
-        add tasks to. Raises ConfigurationError, NotFound.
+        ``limit`` is how long it may live, in seconds or as ``"36h"`` (default: 7 days). With files, or with what is
+        ``deployed`` already, it uses these instead of the pool's. ``keep_open`` leaves it open when this script ends,
+        for others to add tasks to. ``metadata`` goes beside our own. Raises ConfigurationError, NotFound.
         """
         if pool_id is not None and pool_id != self.pool_id:
             self.use_existing_pool(pool_id)
         if not self.pool_id:
             raise ConfigurationError("there is no pool: create_pool, use_existing_pool or give a pool_id")
         given = (app_resources, input_resources, task_files)
-        deployed = self._deployed if not any(given) and self._deployed else self._deploy(self._files(*given))
+        if deployed is None:
+            deployed = self._deployed if not any(given) and self._deployed else self._deploy(self._files(*given))
         plan = JobPlan(
             job_id=job_id or names.new_id("job"),
             pool_id=self.pool_id,
@@ -280,6 +283,7 @@ class AzureBatch:
             output_container=self.storage.create_output_folder(output_container or self.storage.output_container),
             limit=self._limit(limit),
             priority=priority,
+            metadata=metadata or {},
         )
         plan.check(longest_sas=_seconds(self.storage.longest_sas()))
         self._make(plan, deployed)

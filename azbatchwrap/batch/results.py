@@ -34,11 +34,16 @@ TASK_FIELDS = ("id", "displayName", "state", "executionInfo", "nodeInfo", "depen
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """Why a task or step failed: the exception's type, its message and, where there is one, the remote traceback."""
+    """Why a task or step failed: the exception's type, its message and, where there is one, the remote traceback.
+
+    ``module`` and ``args`` are the exception's, where a function of a session raised it and JSON holds them.
+    """
 
     type: str
     message: str
     traceback: str = ""
+    module: str = ""
+    args: tuple[Any, ...] | None = None
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
@@ -135,6 +140,10 @@ class Results:
             )
         return results
 
+    def read(self, task: Json) -> TaskResult:
+        """The result of one ended task, given with its `TASK_FIELDS`."""
+        return self._result(task)[0]
+
     def _tasks(self) -> list[Json]:
         tasks = list(self._service.list(at("jobs", self._job.job_id, "tasks"), select=TASK_FIELDS))
         order = {task["id"]: submission_index(task["id"], task.get("displayName")) for task in tasks}
@@ -182,13 +191,13 @@ class Results:
     def _without_record(self, task: Json) -> TaskResult:
         result = from_service(task, self._job)
         if result.state == "failed" and result.started is not None and result.error is not None:
-            end = self._stderr(task["id"])
+            end = self.stderr_end(task["id"])
             if end:
                 error = ErrorInfo(result.error.type, f"{result.error.message}; its last words: {_last_line(end)}", end)
                 return replace(result, error=error)
         return result
 
-    def _stderr(self, task_id: str) -> str:
+    def stderr_end(self, task_id: str) -> str:
         """The end of a task's stderr, from where it was uploaded or else from its node; empty when neither has it."""
         blob = f"{names.task_output_prefix(self._job.job_id, task_id)}/{names.STDERR_FILE}"
         path = at("jobs", self._job.job_id, "tasks", task_id, "files", names.STDERR_FILE)
@@ -321,7 +330,14 @@ def _value(record: Mapping[str, Any]) -> tuple[Any, bool]:
 def _error(error: Mapping[str, Any] | None) -> ErrorInfo | None:
     if not error:
         return None
-    return ErrorInfo(str(error.get("type", "")), str(error.get("message", "")), str(error.get("traceback") or ""))
+    args = error.get("args")
+    return ErrorInfo(
+        str(error.get("type", "")),
+        str(error.get("message", "")),
+        str(error.get("traceback") or ""),
+        str(error.get("module") or ""),
+        tuple(args) if isinstance(args, list) else None,
+    )
 
 
 def _failure(failure: Mapping[str, Any]) -> ErrorInfo | None:

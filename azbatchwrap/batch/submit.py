@@ -104,8 +104,11 @@ class Submission:
         concurrency: int = CONCURRENCY,
         backoff: Backoff | None = None,
         progress: Progress | None = None,
+        forgive: Callable[[str, ServiceError], bool] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """``forgive`` is asked for each refused task; where it says True, the refusal is no error of the whole."""
+        self._forgive = forgive or (lambda _task_id, _error: False)
         self._service = service
         self._job = job_id
         self._path = at("jobs", job_id, "addtaskcollection")
@@ -198,8 +201,8 @@ class Submission:
             del waiting[task_id]
             if status == "success" or (resent and self._is_ours(task_id, sent, result)):
                 accepted += 1
-            else:
-                tally.refuse(task_id, _task_error(task_id, result))
+            elif not self._forgive(task_id, error := _task_error(task_id, result)):
+                tally.refuse(task_id, error)
         tally.accept(accepted)
         return list(waiting.items())
 

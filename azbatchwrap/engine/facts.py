@@ -46,6 +46,12 @@ class Facts:
         self.retry_exit_codes: frozenset[int] | None = None
         self.timeout: float | None = None
         self.inputs: list[str] | None = None
+        #: What to call, for a task of a session: module, name, and how arguments and result travel.
+        self.function: dict[str, Any] | None = None
+        #: Names of exceptions after which another attempt is made; None: after all.
+        self.retry_exceptions: list[str] | None = None
+        #: The script that was made ``__main__`` in this process.
+        self.script = ""
 
     @property
     def output_folder(self) -> str:
@@ -80,6 +86,8 @@ class Facts:
         self.retry_exit_codes = None if codes is None else frozenset(codes)
         self.timeout = None if orders.get("timeout") is None else float(orders["timeout"])
         self.inputs = orders.get("inputs")
+        self.function = orders.get("function")
+        self.retry_exceptions = orders.get("retry_exceptions")
         args = _read_setting(environment, "AZBATCHWRAP_ARGS", "[]", self.working_folder)
         if not isinstance(args, list):
             raise FactsError("AZBATCHWRAP_ARGS must be a JSON array")

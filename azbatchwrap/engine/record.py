@@ -75,10 +75,10 @@ class Record:
         self._value = outcome
         return obstacle
 
-    def fail(self, step: Step, kind: str, message: str, traceback: str) -> None:
-        """Record how a step failed."""
+    def fail(self, step: Step, kind: str, message: str, traceback: str, further: str = "") -> None:
+        """Record how a step failed. ``further`` fields are JSON with a comma in front."""
         self._value = ""
-        fields = f'"type":{_quote(kind)},"message":{_quote(message)},"traceback":{_quote(traceback)}'
+        fields = f'"type":{_quote(kind)},"message":{_quote(message)},"traceback":{_quote(traceback)}{further}'
         step.end(FAILED, f',"error":{{{fields}}}')
 
     def close(self, outputs: list[str]) -> None:

@@ -36,6 +36,8 @@ DUMP_TIME = 0.25
 RETRY_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 #: The child's last word to its parent, before the exit code: the record is complete.
 DONE = "azbatchwrap-done"
+#: As `DONE`, after an exception that no further attempt is made for.
+FINAL = "azbatchwrap-final"
 
 
 def run() -> int:
@@ -72,6 +74,7 @@ class _Watch:
         self._child = 0
         self._timed_out = False
         self._stopped_by = 0
+        self._final = False
 
     def run(self) -> int:
         """The exit code of the last attempt. In a child, this returns too: with the code of its own attempt."""
@@ -118,7 +121,8 @@ class _Watch:
     def _judge(self, attempt: int, status: int, report: str) -> int:
         """The exit code of an attempt; completes the record when the child could not."""
         words = report.rsplit(None, 2)
-        if len(words) >= 2 and words[-2] == DONE:
+        if len(words) >= 2 and words[-2] in (DONE, FINAL):
+            self._final = words[-2] == FINAL
             return int(words[-1])
         code, kind, message = self._death(status)
         say(f"attempt {attempt}: {message}")
@@ -144,7 +148,7 @@ class _Watch:
     def _again(self, code: int, attempt: int) -> bool:
         """Whether the failed attempt is followed by another; waits a little before it."""
         codes = self._facts.retry_exit_codes
-        if code == 0 or attempt > self._facts.retries or (codes is not None and code not in codes):
+        if code == 0 or attempt > self._facts.retries or (codes is not None and code not in codes) or self._final:
             return False
         if not (self._timed_out or self._stopped_by):
             say(f"attempt {attempt} failed with exit code {code}; {self._facts.retries + 1 - attempt} left")
@@ -162,6 +166,7 @@ class _Attempt:
         self._engine = Engine(facts, attempt)
         self._report = report
         self._process = os.getpid()
+        self._last_word = DONE
 
     def run(self, deadline: float | None) -> int:
         """Run the chain; returns the exit code, which the parent has been told by then."""
@@ -179,11 +184,13 @@ class _Attempt:
             return code
         if deadline is not None:
             faulthandler.cancel_dump_traceback_later()
-        os.write(self._report, f"\n{DONE} {code}".encode())
+        os.write(self._report, f"\n{self._last_word} {code}".encode())
         return code
 
     def _run_chain(self) -> int:
         facts = self._facts
+        if facts.function is not None:
+            return self._run_function(facts.function)
         try:
             modules = chain.files_to_run(facts.tasks_folder, facts.module, chain=facts.chain)
         except FileNotFoundError as error:
@@ -207,15 +214,32 @@ class _Attempt:
             os.chdir(facts.working_folder)
         return self._close(code)
 
+    def _run_function(self, order: dict[str, Any]) -> int:
+        from . import function
+
+        step = self._record.begin(order["name"])
+        self._engine.begin_step(order["name"])
+        code = 0
+        try:
+            value = function.call(self._facts)
+        except BaseException as error:  # noqa: BLE001 - whatever a function raises is its recorded result
+            if not function.is_retried(error, self._facts.retry_exceptions):
+                self._last_word = FINAL
+            code = self._fail(step, error, function.origin(error))
+        else:
+            self._succeed(step, value)
+            os.chdir(self._facts.working_folder)
+        return self._close(code)
+
     def _succeed(self, step: record.Step, value: Any) -> None:
         obstacle = self._record.succeed(step, value)
         if obstacle:
             kind = type(value).__name__
             say(f"{step.name} returned a {kind} that JSON cannot hold ({obstacle}); result.json has its repr")
 
-    def _fail(self, step: record.Step, error: BaseException) -> int:
+    def _fail(self, step: record.Step, error: BaseException, further: str = "") -> int:
         kind, message, traceback = record.describe(error)
-        self._record.fail(step, kind, message, traceback)
+        self._record.fail(step, kind, message, traceback, further)
         sys.stdout.flush()
         sys.stderr.write(traceback)
         sys.stderr.flush()

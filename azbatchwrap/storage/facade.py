@@ -127,6 +127,22 @@ class AzureBatchStorage:
         """The application files, sorted by name; uploads those that were not."""
         return self._references(Role.APPLICATION)
 
+    def upload_as(self, files: Mapping[str, Path | bytes], role: Role) -> list[FileReference]:
+        """Sends files (or bytes) under names of the caller's choice, without adding them to those of later calls.
+
+        Raises ConfigurationError for a name that leaves its folder or a file that cannot be read.
+        """
+        for name in files:
+            try:
+                names.safe_relative(name)
+            except ValueError as error:
+                raise ConfigurationError(str(error)) from error
+        paths = {name: path for name, path in files.items() if isinstance(path, Path)}
+        contents = self._uploader.upload(dict.fromkeys(paths.values()), f"{role.value} files")
+        sent = {name: contents[path] for name, path in paths.items()}
+        sent |= {name: self._uploader.upload_bytes(data) for name, data in files.items() if isinstance(data, bytes)}
+        return [self._reference(name, sent[name], role) for name in sorted(sent)]
+
     def _upload(self, role: Role) -> None:
         files = self._selections[role].files()
         self._contents.update(self._uploader.upload(dict.fromkeys(files.values()), f"{role.value} files"))

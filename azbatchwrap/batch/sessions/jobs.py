@@ -1,0 +1,253 @@
+"""The jobs of a session: one for each state of its files, found again by a later run of the same script.
+
+A named session's job is called after its name and the hash of everything its functions run on: sources, inputs and
+engine. Who runs the same script again meets the same job. One that has ended takes no more tasks, so what is left goes
+into a next one, ``-2``, ``-3``; results that are there are read from wherever they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from azbatchwrap import names
+from azbatchwrap.batch.jobs import JobFacts
+from azbatchwrap.batch.manager import AzureBatch, Deployed
+from azbatchwrap.batch.pyz import build_engine
+from azbatchwrap.batch.results import Results
+from azbatchwrap.batch.service import at
+from azbatchwrap.batch.submit import Submission
+from azbatchwrap.batch.tasks import submission_index
+from azbatchwrap.errors import ConfigurationError, Conflict, NotFound, ServiceError
+from azbatchwrap.storage import FileReference, Role
+
+from .calls import Call, CallWriter
+from .functions import SCRIPT
+from .sources import Sources, script_name
+
+_log = logging.getLogger(__name__)
+
+#: Digits of the content's hash in a job's id.
+HASH_DIGITS = 12
+#: A job of a session that ended by itself or by its user, so often that something else is wrong.
+MOST_GENERATIONS = 1000
+#: Codes with which the service says that a job takes no more tasks.
+JOB_IS_OVER = frozenset({"JobCompleted", "JobBeingTerminated", "JobBeingDeleted", "JobNotFound", "JobTerminating"})
+
+
+@dataclass(slots=True)
+class SessionJob:
+    """One job of a session. ``there`` are the tasks it has; ``index`` counts them."""
+
+    facts: JobFacts
+    writer: CallWriter
+    results: Results
+    there: set[str] = field(default_factory=set)
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a user asked of a session's jobs. ``limit`` is in seconds or a duration as text."""
+
+    name: str = ""
+    sources: tuple[Path, ...] = ()
+    limit: float | str | None = None
+    by_pickle: bool = False
+    skip_done: bool = True
+
+
+class SessionJobs:
+    """Opens the job that fits the files as they are, and sends calls to it."""
+
+    def __init__(self, batch: AzureBatch, wishes: Wishes, choose_pool: Callable[[], str]) -> None:
+        self.manager = batch
+        self.wishes = wishes
+        self._choose_pool = choose_pool
+        self._modules: set[str] = set()
+        self._files: list[FileReference] | None = None
+        self._inputs: list[str] = []
+        #: Tasks of earlier jobs of this name that succeeded: id -> job.
+        self._done: dict[str, str] = {}
+        self.opened: dict[str, SessionJob] = {}
+        self.current: SessionJob | None = None
+
+    # -- files --
+
+    def deploy(self, modules: Iterable[str]) -> Deployed:
+        """Let what these modules need, and what the session needed before, be in storage; its hash."""
+        batch, wanted = self.manager, self._modules | set(modules)
+        inputs = batch.storage.input_names()
+        # A notebook's source grows from cell to cell.
+        grows = SCRIPT in wanted and script_name() == "notebook.py"
+        if self._files is None or wanted != self._modules or inputs != self._inputs or grows:
+            self._modules, self._inputs = wanted, inputs
+            self._files = [*self._upload_sources(), *batch.storage.get_application_input_files()]
+        made = batch.storage.deploy(self._files, build_engine())
+        return Deployed(made.hash, made.container)
+
+    def sources(self, modules: Iterable[str]) -> Mapping[str, Path | bytes]:
+        """The source files of these modules, and those the user named."""
+        found = Sources()
+        for path in self.wishes.sources:
+            found.add_path(path)
+        for module in sorted(modules):
+            found.add(module)
+        return found.files
+
+    def _upload_sources(self) -> list[FileReference]:
+        return self.manager.storage.upload_as(self.sources(self._modules), Role.APPLICATION)
+
+    # -- jobs --
+
+    def open(self, modules: Iterable[str]) -> SessionJob:
+        """The job for calls into ``modules``: the present one while the files are the same. Raises AzBatchWrapError."""
+        missing = set(modules) - self._modules
+        if self.current is not None and not missing and self.manager.storage.input_names() == self._inputs:
+            return self.current
+        deployed = self.deploy(modules)
+        if self.current is None or self.current.facts.deployment != deployed.hash:
+            self.current = self._open_for(deployed)
+        return self.current
+
+    def _open_for(self, deployed: Deployed) -> SessionJob:
+        for job in self.opened.values():
+            if job.facts.deployment == deployed.hash and not job.facts.ended:
+                return job
+        if not self.wishes.name:
+            return self._make(names.new_id("session"), deployed)
+        base = self.base_id(deployed)
+        for generation in range(1, MOST_GENERATIONS):
+            job_id = base if generation == 1 else f"{base}-{generation}"
+            job = self._resume(job_id) or self._make(job_id, deployed)
+            if not job.facts.ended:
+                return job
+            self._remember_done(job.facts)
+        raise ConfigurationError(
+            f"session {self.wishes.name} has {MOST_GENERATIONS} jobs: delete them, or take another name"
+        )
+
+    def base_id(self, deployed: Deployed) -> str:
+        """The id of the first job of this session for these files."""
+        content = hashlib.sha256(f"{self.manager.storage.project}/{deployed.hash}".encode()).hexdigest()
+        return f"{names.container_slug(self.wishes.name)[:40].strip('-')}-{content[:HASH_DIGITS]}"
+
+    def attach(self, job_id: str) -> SessionJob:
+        """Take up a job by its id. Raises NotFound, ConfigurationError."""
+        facts = self.manager.jobs.facts(job_id)
+        self.current = self._enter(facts)
+        self._read_tasks(self.current)
+        return self.current
+
+    def _resume(self, job_id: str) -> SessionJob | None:
+        try:
+            facts = self.manager.jobs.facts(job_id)
+        except NotFound:
+            return None
+        job = self._enter(facts)
+        if not facts.ended:
+            self._read_tasks(job)
+            self.manager.use_existing_pool(facts.pool_id)
+        return job
+
+    def _make(self, job_id: str, deployed: Deployed) -> SessionJob:
+        pool_id = self._choose_pool()
+        known = {names.CONTENT: deployed.hash, **({names.SESSION: self.wishes.name} if self.wishes.name else {})}
+        try:
+            self.manager.create_a_job(
+                pool_id, job_id=job_id, limit=self.wishes.limit, deployed=deployed, keep_open=True, metadata=known
+            )
+        except Conflict as error:
+            # Another driver of the same session was faster.
+            if not self.wishes.name or error.code != "JobExists":
+                raise
+            self.manager.storage.create_output_folder(self.manager.storage.output_container)
+        return self._enter(self.manager.jobs.facts(job_id))
+
+    def _enter(self, facts: JobFacts) -> SessionJob:
+        storage, service = self.manager.storage, self.manager.service
+        container = storage.files_container
+
+        def store(data: bytes) -> str:
+            blob = f"{names.args_prefix(facts.job_id)}{hashlib.sha256(data).hexdigest()}.json"
+            storage.write_bytes(container, blob, data)
+            return storage.blob_sas(container, blob, "r", facts.sas_expiry)
+
+        writer = CallWriter(
+            facts,
+            storage.container_sas(facts.output_container, "cw", facts.sas_expiry),
+            storage.container_sas(facts.output_container, "r", facts.sas_expiry),
+            store,
+            by_pickle=self.wishes.by_pickle,
+        )
+        job = SessionJob(facts, writer, Results(service, storage, facts))
+        if not facts.ended:
+            self.opened[facts.job_id] = job
+        return job
+
+    def _read_tasks(self, job: SessionJob) -> None:
+        for task in self.manager.service.list(at("jobs", job.facts.job_id, "tasks"), select=("id", "displayName")):
+            job.there.add(task["id"])
+            job.index = max(job.index, 1 + (submission_index(task["id"], task.get("displayName")) or 0))
+
+    def _remember_done(self, facts: JobFacts) -> None:
+        """Note what succeeded in a job that has ended: it is read from there, not done again."""
+        if not self.wishes.skip_done:
+            return
+        for task in self.manager.service.list(
+            at("jobs", facts.job_id, "tasks"), filter="state eq 'completed'", select=("id", "executionInfo")
+        ):
+            if (task.get("executionInfo") or {}).get("result") == "success":
+                self._done[task["id"]] = facts.job_id
+
+    def done_in(self, task_id: str) -> str | None:
+        """The earlier job in which this task succeeded."""
+        return self._done.get(task_id)
+
+    # -- tasks --
+
+    def send(self, calls: list[Call], refused: Callable[[Call, ServiceError], None]) -> list[Call]:
+        """Send calls to the present job; those that could not be sent, because the job has ended in between.
+
+        A call whose task is there already counts as sent: its id says that it is the same. ``refused`` hears of those
+        that the service does not take.
+        """
+        job = self.current
+        assert job is not None
+        fresh = {call.future.task_id: call for call in calls if call.future.task_id not in job.there}
+        again: list[Call] = []
+
+        def forgive(task_id: str, error: ServiceError) -> bool:
+            if error.code == "TaskExists":
+                return True
+            call = fresh[task_id]
+            if error.code in JOB_IS_OVER:
+                again.append(call)
+            else:
+                refused(call, error)
+            return True
+
+        for call in calls:
+            call.future.job_id = job.facts.job_id
+        for call in fresh.values():
+            call.index, job.index = job.index, job.index + 1
+        tasks = ((task_id, job.writer.write(call)) for task_id, call in fresh.items())
+        try:
+            Submission(self.manager.service, job.facts.job_id, forgive=forgive).run(tasks)
+        except ServiceError as error:
+            if error.code not in JOB_IS_OVER:
+                raise
+            again = list(fresh.values())
+        job.there |= fresh.keys() - {call.future.task_id for call in again}
+        if again:
+            self._leave(job)
+        return again
+
+    def _leave(self, job: SessionJob) -> None:
+        _log.info("job %s has ended; what is left goes to another one", job.facts.job_id)
+        self.current = None
+        self.opened.pop(job.facts.job_id, None)
+        self._files = None

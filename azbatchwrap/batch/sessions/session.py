@@ -1,0 +1,405 @@
+"""`Session`: functions as tasks of Azure Batch, with futures for their results."""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures
+import contextlib
+import itertools
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from azbatchwrap.batch.logs import follow_log, kept_log, read_log
+from azbatchwrap.batch.manager import AzureBatch
+from azbatchwrap.batch.reuse import choose_pool
+from azbatchwrap.batch.service import at
+from azbatchwrap.batch.tasks import submission_index
+from azbatchwrap.batch.wait import LOCAL_PACE, NETWORK_PACE
+from azbatchwrap.config import Settings, is_loopback
+from azbatchwrap.errors import AzBatchWrapError, ConfigurationError, Conflict, NotFound, TaskFailed
+from azbatchwrap.progress import NullProgress, Progress
+from azbatchwrap.storage import AzureBatchStorage
+
+from .calls import Call, Caller, Options
+from .future import Future
+from .jobs import SessionJobs, Wishes
+from .outcome import reject
+from .sender import Sender
+from .watcher import Watcher
+
+_log = logging.getLogger(__name__)
+
+#: Tasks ended at once when many are cancelled.
+STOPPERS = 8
+
+
+class Inputs:
+    """The files that each task of a session finds in its working folder."""
+
+    def __init__(self, storage: AzureBatchStorage) -> None:
+        self._storage = storage
+
+    def add(self, *paths: str | Path) -> None:
+        """Add files, folders or patterns: tasks sent from now on get them. Raises ConfigurationError for a missing one."""
+        for path in paths:
+            self._storage.add_input_file_path(path)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._storage.input_names())
+
+
+class Outputs:
+    """What the tasks of a session left."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def download(self, directory: str | Path) -> list[Path]:
+        """Bring every task's files to ``directory/TASK/``; a repeat fetches only what is new."""
+        return self._session.download_all(Path(directory))
+
+
+class Session:
+    """Runs functions as tasks: `submit` and `map` give futures. Use it in a ``with``; leaving it waits for the tasks.
+
+    A session with a ``name`` can be taken up again: the same script run once more finds its tasks, submits none twice
+    and reads the results that are there. ``pool`` is a pool's id or a `PoolPolicy` (default: the project's pool as
+    configured). ``inputs`` are files, folders and patterns that each task finds in its working folder; ``sources`` are
+    files and folders of code that importing the functions does not reveal. ``at_most`` limits how many tasks are on
+    the service at once. ``pickle`` lets arguments and results be any Python values, where nodes have the same Python.
+    ``limit`` is how long a job may live. ``options`` are those of `options`, for all tasks.
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        settings: Settings | None = None,
+        project: str | None = None,
+        pool: str | None = None,
+        inputs: Iterable[str | Path] = (),
+        sources: Iterable[str | Path] = (),
+        at_most: int | None = None,
+        pickle: bool = False,
+        skip_done: bool = True,
+        limit: float | str | None = None,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> None:
+        if at_most is not None and at_most < 1:
+            raise ConfigurationError(f"at_most={at_most}: at least one task must be allowed to run")
+        self.name = name
+        self.progress = progress or NullProgress()
+        self._options = Options.of(options)
+        self._pool = pool
+        self._by_pickle = pickle
+        storage = AzureBatchStorage(settings, project=project, progress=self.progress)
+        self.manager = AzureBatch(storage, progress=self.progress)
+        self.inputs = Inputs(storage)
+        self.inputs.add(*inputs)
+        self.outputs = Outputs(self)
+        wishes = Wishes(name, tuple(Path(path) for path in sources), limit, pickle, skip_done)
+        self.jobs = SessionJobs(self.manager, wishes, self._choose_pool)
+        pace = LOCAL_PACE if is_loopback(self.manager.settings.batch.url) else NETWORK_PACE
+        self._watcher = Watcher(self.jobs, pace, self.progress, self._tasks_ended, by_pickle=pickle)
+        self._sender = Sender(self.jobs, self._watcher, at_most)
+        self._caller = Caller(by_pickle=pickle)
+        self._calling = threading.Lock()
+        self._open_futures: set[Future] = set()
+        self._stoppers = ThreadPoolExecutor(STOPPERS, thread_name_prefix="azbatchwrap-stop")
+        self._closed = False
+        here = weakref.ref(self)
+        self._at_exit = lambda: _close_at_exit(here)
+        atexit.register(self._at_exit)
+
+    # -- opening and closing --
+
+    @classmethod
+    def attach(cls, job_id: str, **arguments: Any) -> Session:
+        """A session on a job that is there, as after its driver died: `futures` of it lists its tasks.
+
+        ``arguments`` are the constructor's. Raises NotFound.
+        """
+        session = cls(**arguments)
+        try:
+            session.jobs.attach(job_id)
+        except BaseException:
+            session.close(wait=False)
+            raise
+        return session
+
+    def __enter__(self) -> Session:  # noqa: PYI034 (typing.Self needs Python 3.11)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(wait=error is None)
+
+    def close(self, *, wait: bool = True, cancel: bool | None = None) -> None:
+        """Take no more calls; with ``wait`` return when all tasks have ended.
+
+        Without it, tasks of a session with a name go on, for a later run to take up, and others are ended;
+        ``cancel`` says otherwise. Either way the job ends with its last task.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self._at_exit)
+        try:
+            if wait:
+                concurrent.futures.wait(list(self._open_futures))
+        except BaseException:
+            # Ctrl-C while waiting: as if the block had been left by it.
+            self._end(cancel=not self.name if cancel is None else cancel)
+            raise
+        self._end(cancel=not (self.name or wait) if cancel is None else cancel)
+
+    def _end(self, *, cancel: bool) -> None:
+        dropped = self._sender.drop_all()
+        try:
+            self._sender.stop()
+            self._watcher.stop()
+            self._stoppers.shutdown(wait=True)
+            self._end_jobs(cancel=cancel)
+        finally:
+            left = {call.future for call in dropped} | set(self._open_futures)
+            for future in left:
+                reject(future, TaskFailed(f"the session was closed before task {future.task_id} ended"))
+            self.manager.close()
+            self.manager.storage.close()
+
+    def _end_jobs(self, *, cancel: bool) -> None:
+        for job in self.jobs.opened.values():
+            with contextlib.suppress(NotFound, Conflict):
+                if cancel:
+                    self.manager.jobs.terminate(job.facts.job_id)
+                elif job.there:
+                    self.manager.jobs.seal(job.facts.job_id)
+                else:
+                    self.manager.jobs.terminate(job.facts.job_id)
+
+    def _choose_pool(self) -> str:
+        if self._pool is not None:
+            return self.manager.use_existing_pool(self._pool)
+        return choose_pool(self.manager).pool_id
+
+    # -- calls --
+
+    def submit(
+        self, function: Callable[..., Any], /, *args: Any, after: Iterable[Future] = (), **kwargs: Any
+    ) -> Future:
+        """Run ``function(*args, **kwargs)`` as a task. Futures among the arguments stand for their results.
+
+        The task starts when those, and the futures in ``after``, have ended well. Raises ConfigurationError for a
+        function that a node cannot find and for arguments that cannot travel.
+        """
+        return self._submit(function, [(args, kwargs)], after, self._options)[0]
+
+    def map(
+        self, function: Callable[..., Any], /, *iterables: Iterable[Any], after: Iterable[Future] = ()
+    ) -> list[Future]:
+        """A task for each item, or for each group of items of several iterables; the futures in their order."""
+        calls = (_positional(args) for args in zip(*iterables, strict=False))
+        return self._submit(function, calls, after, self._options)
+
+    def starmap(
+        self, function: Callable[..., Any], groups: Iterable[Sequence[Any]], *, after: Iterable[Future] = ()
+    ) -> list[Future]:
+        """As `map`, with the arguments of each task in one tuple."""
+        return self._submit(function, map(_positional, groups), after, self._options)
+
+    def sweep(
+        self, function: Callable[..., Any], /, grid: Mapping[str, Iterable[Any]], *args: Any, **fixed: Any
+    ) -> list[Future]:
+        """A task for each combination of ``grid``'s values, given as keywords; each future's ``point`` is its own."""
+        points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+        futures = self._submit(function, ((args, {**fixed, **point}) for point in points), (), self._options)
+        for future, point in zip(futures, points, strict=True):
+            future.point = point
+        return futures
+
+    def chain(self, functions: Sequence[Callable[..., Any]], *args: Any) -> Future:
+        """Tasks one after the other, each function called with what the one before returned; the last one's future."""
+        if not functions:
+            raise ConfigurationError("a chain needs a function")
+        future = self.submit(functions[0], *args)
+        for function in functions[1:]:
+            future = self.submit(function, future)
+        return future
+
+    def merge(self, function: Callable[..., Any], futures: Iterable[Future], *args: Any, **kwargs: Any) -> Future:
+        """One task that gets the list of all these results as its first argument."""
+        return self.submit(function, list(futures), *args, **kwargs)
+
+    def gather(self, futures: Iterable[Future], *, return_exceptions: bool = False) -> list[Any]:
+        """Wait for futures; their results in order. Raises the first one's exception, unless these are wanted too."""
+        given = list(futures)
+        if not return_exceptions:
+            return [future.result() for future in given]
+        concurrent.futures.wait(given)
+        return [_result_or_exception(future) for future in given]
+
+    def options(self, **options: Any) -> Calls:
+        """The same calls with other options for their tasks: ``s.options(retries=2, timeout="10m").map(f, items)``.
+
+        ``retries``, ``retry_on`` (exceptions), ``retry_exit_codes``, ``timeout`` (seconds or ``"10m"``), ``inputs``
+        (names), ``slots``, ``on_failure`` (``"fail"``, or ``"ignore"`` to run though a task before it failed).
+        """
+        return Calls(self, Options.of({**asdict(self._options), **options}))
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """What is submitted in this block is sent at its end, in as few requests as can be."""
+        with self._sender.held_back():
+            yield
+
+    @property
+    def futures(self) -> list[Future]:
+        """A future for each task that the session's job has, in the order of submission: for one taken up by `attach`."""
+        job = self.jobs.current
+        if job is None:
+            return []
+        tasks = list(self.manager.service.list(at("jobs", job.facts.job_id, "tasks"), select=("id", "displayName")))
+        order = {task["id"]: submission_index(task["id"], task.get("displayName")) or 0 for task in tasks}
+        futures = [Future(self, task_id) for task_id in sorted(order, key=lambda task_id: order[task_id])]
+        for future in futures:
+            future.job_id = job.facts.job_id
+        self._note(futures)
+        self._watcher.watch(futures)
+        return futures
+
+    def _submit(
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]],
+        after: Iterable[Future],
+        options: Options,
+    ) -> list[Future]:
+        if self._closed:
+            raise RuntimeError("the session is closed and takes no more calls")
+        parents = tuple(after)
+        made: list[Call] = []
+        with self._calling:
+            caller = self._caller
+            made.extend(
+                caller.make(self, function, args, kwargs, after=parents, options=options) for args, kwargs in calls
+            )
+        futures = [call.future for call in made]
+        self._note(futures)
+        self._sender.put(made)
+        return futures
+
+    def _note(self, futures: list[Future]) -> None:
+        self._open_futures.update(futures)
+        for future in futures:
+            future.add_done_callback(self._open_futures.discard)
+
+    def _tasks_ended(self) -> None:
+        self._sender.tasks_ended()
+
+    # -- what futures ask for --
+
+    def stop(self, future: Future) -> None:
+        """Have a task ended on its node."""
+        with contextlib.suppress(RuntimeError):  # closing ends the tasks by itself
+            self._stoppers.submit(self._stop, future)
+
+    def _stop(self, future: Future) -> None:
+        try:
+            self.manager.service.request("POST", at("jobs", future.job_id, "tasks", future.task_id, "terminate"))
+        except (Conflict, NotFound) as error:
+            _log.info("task %s was not ended: %s", future.task_id, error.code)
+        except AzBatchWrapError as error:
+            _log.warning("task %s could not be ended: %s", future.task_id, error)
+
+    def is_running(self, future: Future) -> bool:
+        """Whether the service runs a task right now."""
+        task = self.manager.service.find(at("jobs", future.job_id, "tasks", future.task_id), select=("id", "state"))
+        return task is not None and task["state"] == "running"
+
+    def read_file(self, future: Future, name: str) -> bytes:
+        """A file of a task as far as it is written; nothing for one that has not started."""
+        if not future.job_id:
+            return b""
+        if future.done():
+            with contextlib.suppress(NotFound):
+                container = self.manager.jobs.facts(future.job_id).output_container
+                return kept_log(self.manager.storage, container, future.job_id, future.task_id, name)
+        try:
+            return b"".join(read_log(self.manager.service, future.job_id, future.task_id, name))
+        except (NotFound, Conflict):
+            return b""
+
+    def follow(self, future: Future, name: str) -> Iterator[bytes]:
+        """A file of a task as it grows."""
+        while not future.job_id and not future.done():
+            time.sleep(0.05)
+        if future.job_id:
+            yield from follow_log(self.manager.service, future.job_id, future.task_id, name, interval=0.2)
+
+    def download(self, future: Future, directory: str | Path) -> list[Path]:
+        """Bring one task's files."""
+        container = self.manager.jobs.facts(future.job_id).output_container
+        storage = self.manager.storage
+        return storage.download_results(future.job_id, directory, container=container, tasks=[future.task_id])
+
+    def download_all(self, directory: Path) -> list[Path]:
+        """Bring the files of every job of this session."""
+        return [
+            path
+            for job in list(self.jobs.opened.values())
+            for path in self.manager.storage.download_results(
+                job.facts.job_id, directory, container=job.facts.output_container
+            )
+        ]
+
+
+class Calls:
+    """A session's calls with options of their own; made by `Session.options`."""
+
+    def __init__(self, session: Session, options: Options) -> None:
+        self._session = session
+        self._options = options
+
+    def submit(
+        self, function: Callable[..., Any], /, *args: Any, after: Iterable[Future] = (), **kwargs: Any
+    ) -> Future:
+        """As `Session.submit`."""
+        return self._session._submit(function, [(args, kwargs)], after, self._options)[0]  # noqa: SLF001
+
+    def map(
+        self, function: Callable[..., Any], /, *iterables: Iterable[Any], after: Iterable[Future] = ()
+    ) -> list[Future]:
+        """As `Session.map`."""
+        calls = (_positional(args) for args in zip(*iterables, strict=False))
+        return self._session._submit(function, calls, after, self._options)  # noqa: SLF001
+
+
+def _positional(args: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    return args, {}
+
+
+def _result_or_exception(future: Future) -> Any:
+    if future.cancelled():
+        return concurrent.futures.CancelledError()
+    return future.exception() or future.result()
+
+
+def _close_at_exit(here: weakref.ref[Session]) -> None:
+    session = here()
+    if session is None:
+        return
+    session.manager.service.lose_patience()
+    try:
+        session.close(wait=False)
+    except AzBatchWrapError as error:
+        _log.warning("a session could not be closed at exit; its jobs' limits end them: %s", error)
