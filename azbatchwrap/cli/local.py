@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import signal
 import sys
@@ -39,7 +40,7 @@ def _data_dir(command: _Command) -> _Command:
 
 @click.group()
 def local() -> None:
-    """Azure Batch and storage on this machine: real services that any Batch client can talk to.
+    """Azure Batch, storage and Machine Learning on this machine: real services that any client can talk to.
 
     \b
     Examples:
@@ -173,7 +174,10 @@ def env(data_dir: Path | None, form: str) -> None:
     variables = _variables(endpoint)
     if "aml" in endpoint:
         from azbatchwrap.local import management
+        from azbatchwrap.local.arm.certificate import Certificate
 
+        # What this shell trusts, which need not be what the shell trusted that started the instance.
+        Certificate(Path(endpoint["aml"]["ca_bundle"]).parent).write_bundle(os.environ)
         variables |= management.variables(endpoint["aml"])
     if form == "sh":
         for name, value in variables.items():
@@ -186,7 +190,7 @@ def env(data_dir: Path | None, form: str) -> None:
 @_data_dir
 @yes_option
 def reset(data_dir: Path | None, yes: bool) -> None:
-    """Empty the account: every pool, job, blob and queue of this instance. It keeps running, with its keys and ports.
+    """Empty the account: every pool, job, blob, queue and resource. The instance keeps running, with its keys and ports.
 
     \b
     Example:
@@ -194,7 +198,7 @@ def reset(data_dir: Path | None, yes: bool) -> None:
     """
     folder = _stack(data_dir).folder
     if not yes and sys.stdin.isatty():
-        click.confirm(f"Remove every pool, job, blob and queue in {folder}?", abort=True, err=True)
+        click.confirm(f"Remove every pool, job, blob, queue and resource in {folder}?", abort=True, err=True)
     with _working(data_dir) as stack:
         found = stack.reset()
     click.echo(f"emptied {folder}" + ("; it is up again" if found.is_up else ""))

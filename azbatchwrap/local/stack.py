@@ -228,7 +228,7 @@ class Stack:
             return self._stop(instance) if instance is not None else False
 
     def reset(self) -> Status:
-        """Empty the account: every pool, job, blob and queue. Keys and ports stay; what was up is up again.
+        """Empty the account: every pool, job, blob, queue and resource. Keys and ports stay; what was up is up again.
 
         A foreign storage account is not emptied.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def test_what_the_environment_says(aml_stack: AmlStack) -> None:
     assert {name: aml_stack.environment[name] for name in variables} == variables
     bundle = Path(variables["REQUESTS_CA_BUNDLE"]).read_text()
     assert bundle.endswith((aml_stack.folder / "tls" / "ca.pem").read_text())
+
+
+def test_the_bundle_is_that_of_the_shell_that_asks(aml_stack: AmlStack, tmp_path: Path) -> None:
+    (tmp_path / "company.pem").write_text("# the company's authority\n")
+    bundle = Path(aml_stack.bundle)
+    before = bundle.read_text()
+    aml_stack.run("local", "env", REQUESTS_CA_BUNDLE=str(tmp_path / "company.pem"))
+    assert bundle.read_text().startswith("# the company's authority")
+    aml_stack.run("local", "env", REQUESTS_CA_BUNDLE=os.environ.get("REQUESTS_CA_BUNDLE", ""))
+    assert bundle.read_text() == before
 
 
 def test_it_shows_in_the_status(aml_stack: AmlStack) -> None:

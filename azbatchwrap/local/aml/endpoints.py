@@ -51,7 +51,9 @@ def prepare_deployment(arm: Arm, rid: ResourceId, document: Document, _before: D
     configuration = properties.get("deploymentConfiguration")
     if configuration:
         component = (configuration.get("componentId") or {}).get("assetId")
-        _check_settings(arm, workspace, configuration.setdefault("settings", {}) or {})
+        settings = configuration.get("settings") or {}
+        configuration["settings"] = settings
+        _check_compute(arm, workspace, settings.get("default_compute"))
         references = [component]
     else:
         code = properties.get("codeConfiguration") or {}
@@ -71,10 +73,6 @@ def prepare_deployment(arm: Arm, rid: ResourceId, document: Document, _before: D
         except ArmError as error:
             raise bad_request(f"The deployment {rid.name}: {error.message}", "BadArgument") from None
     return document
-
-
-def _check_settings(arm: Arm, workspace: ResourceId, settings: dict[str, Any]) -> None:
-    _check_compute(arm, workspace, settings.get("default_compute"))
 
 
 def _check_compute(arm: Arm, workspace: ResourceId, compute: Any) -> None:

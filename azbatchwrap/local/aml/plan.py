@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 _REFERENCE = re.compile(r"\$\{\{\s*([\w.]+)\s*\}\}")
 _OPTIONAL = re.compile(r"\$\[\[(.*?)\]\]", re.DOTALL)
 _PARENT = re.compile(r"\$\{\{\s*parent\.(inputs|outputs|jobs)\.([\w.]+)\s*\}\}\Z")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
 #: Types of inputs and outputs that are files; all others are values.
 FILES = {"urifile", "urifolder", "mltable", "mlflowmodel", "custommodel", "tritonmodel"}
 
@@ -52,6 +53,11 @@ class Step:
     outputs: Mapping[str, Wanted]
     variables: Mapping[str, str]
     compute: str | None
+
+    def __post_init__(self) -> None:
+        for name in (*self.inputs, *self.outputs):
+            if not _NAME.match(name):  # folders are called so
+                raise PlanError(f"{name!r} is not a valid name of an input or output")
 
     @property
     def needs(self) -> set[str]:

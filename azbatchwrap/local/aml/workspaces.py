@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.aml import datastores, names
 from azbatchwrap.local.arm import ids
-from azbatchwrap.local.arm.errors import ArmError, bad_request, conflict
+from azbatchwrap.local.arm.errors import bad_request, conflict
 from azbatchwrap.local.arm.exchange import Answer, Request
 from azbatchwrap.local.arm.ids import ResourceId
 from azbatchwrap.local.arm.names import TENANT_ID
@@ -125,14 +125,6 @@ def _discovery(arm: Arm, _request: Request) -> Answer:
         "studio",
     )
     return Answer(200, dict.fromkeys(services, arm.url))
-
-
-def find(arm: Arm, rid: ResourceId) -> Document:
-    """The workspace that ``rid`` lies in. Raises ArmError."""
-    document = arm.resources.require(names.workspace_of(rid))
-    if document["properties"].get("provisioningState") in {"Creating", "Deleting"}:
-        raise ArmError(409, "WorkspaceNotReady", f"The workspace '{document['name']}' is not ready.")
-    return document
 
 
 ROUTES: list[Route] = [("POST", "/workspaces/{}/listKeys", _list_keys)]

@@ -15,10 +15,10 @@ from azbatchwrap.local.aml.schedules import Schedules
 from azbatchwrap.local.arm import ids
 from azbatchwrap.local.arm.names import SUBSCRIPTION
 from azbatchwrap.local.arm.server import assemble
-from azbatchwrap.local.arm.service import Settings
+from azbatchwrap.local.arm.service import Arm, Settings
 from tests.fixtures_aml import ArmProcess
 from tests.fixtures_stack import RunningAzurite
-from tests.local.aml.conftest import Space, code, unique
+from tests.local.aml.conftest import Space, code, literal, unique
 
 
 class TestWorkspaces:
@@ -233,31 +233,30 @@ class TestSchedules:
         assert code(space.try_put(f"schedules/{unique('s')}", **properties)) == (400, "BadArgument")
 
     async def test_what_is_due_is_started_once(self, tmp_path: Path, azurite: RunningAzurite) -> None:
-        """In this process, where the clock can be told to the service."""
+        """In this process, where the service can be told the time."""
         arm = assemble(Settings(tmp_path, "secret", azurite.connection_string))
         jobs = Jobs(arm)
         schedules = Schedules(arm, jobs)
-        workspace = (
-            f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.MachineLearningServices/workspaces/w"
-        )
-        arm.store.save("group", f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg", {"name": "rg"})
-        arm.resources.save(
-            {"id": workspace, "name": "w", "type": "Microsoft.MachineLearningServices/workspaces", "properties": {}}
-        )
-        command = {"jobType": "Command", "command": "true"}
-        for name, is_enabled in (("on", True), ("off", False)):
-            action = {"actionType": "CreateJob", "jobDefinition": command}
-            body = {"properties": {"trigger": HOURLY, "action": action, "isEnabled": is_enabled}}
-            arm.resources.put(ids.parse(f"{workspace}/schedules/{name}"), body)
+        workspace = _bare_workspace(arm)
+        invocation = {"endpointName": "ep-one", "properties": {"inputData": {"word": literal("due")}}}
+        actions = {
+            "command": {"actionType": "CreateJob", "jobDefinition": {"jobType": "Command", "command": "true"}},
+            "endpoint": {"actionType": "InvokeBatchEndpoint", "endpointInvocationDefinition": invocation},
+        }
+        for name, action in actions.items():
+            arm.resources.put(ids.parse(f"{workspace}/schedules/{name}"), _scheduled(action))
+        arm.resources.put(ids.parse(f"{workspace}/schedules/off"), _scheduled(actions["command"], isEnabled=False))
         await jobs.start()
         try:
             later = dt.datetime.now(dt.timezone.utc) + dt.timedelta(hours=3, minutes=1)
             for _ in range(2):
                 schedules.start_due(later)
-            found = arm.resources.below(workspace, "Microsoft.MachineLearningServices/workspaces/jobs")
-            assert [each["properties"]["tags"] for each in found] == [{"azureml.schedule": "on"}]
+            found = [each["properties"] for each in arm.resources.below(workspace, JOB)]
+            assert sorted(each["jobType"] for each in found) == ["Command", "Pipeline"]
+            assert [each["tags"] for each in found if each["tags"]] == [{"azureml.schedule": "command"}]
+            assert [each["inputs"]["word"]["value"] for each in found if "inputs" in each] == ["due"]
             schedules.start_due(later + dt.timedelta(hours=1))
-            assert len(arm.resources.below(workspace, "Microsoft.MachineLearningServices/workspaces/jobs")) == 2
+            assert len(arm.resources.below(workspace, JOB)) == 4
         finally:
             await jobs.stop()
             arm.store.close()
@@ -267,3 +266,31 @@ class TestSchedules:
         action = {"actionType": "InvokeBatchEndpoint", "endpointInvocationDefinition": definition}
         made = space.put(f"schedules/{unique('s')}", trigger=HOURLY, action=action)["properties"]
         assert (made["isEnabled"], made["provisioningState"]) == (True, "Succeeded")
+
+
+JOB = "Microsoft.MachineLearningServices/workspaces/jobs"
+
+
+def _scheduled(action: dict[str, Any], **further: Any) -> dict[str, Any]:
+    return {"properties": {"trigger": HOURLY, "action": action, **further}}
+
+
+def _bare_workspace(arm: Arm) -> str:
+    """A workspace and an endpoint, of which there is no more than their records. Returns the workspace's id."""
+    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg"
+    arm.store.save("group", group.lower(), {"name": "rg"})
+    workspace = f"{group}/providers/Microsoft.MachineLearningServices/workspaces/space"
+    kinds = "Microsoft.MachineLearningServices/workspaces"
+    arm.resources.save({"id": workspace, "name": "space", "type": kinds, "properties": {}})
+    for address, properties in (
+        ("components/c", {}),
+        ("components/c/versions/1", {"componentSpec": {"type": "command", "command": "true", "inputs": {"word": {}}}}),
+        ("batchEndpoints/ep-one", {}),
+        (
+            "batchEndpoints/ep-one/deployments/main",
+            {"deploymentConfiguration": {"componentId": {"assetId": f"{workspace}/components/c/versions/1"}}},
+        ),
+        ("batchEndpoints/ep-one", {"defaults": {"deploymentName": "main"}}),
+    ):
+        arm.resources.put(ids.parse(f"{workspace}/{address}"), {"location": "eastus", "properties": properties})
+    return workspace

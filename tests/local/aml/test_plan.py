@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from azbatchwrap.local.aml.plan import Given, PlanError, Wanted, fill, pipeline, read_input
+from azbatchwrap.local.aml.plan import Given, PlanError, Wanted, command, fill, pipeline, read_input
 
 COMMAND = {
     "type": "command",
@@ -39,7 +39,7 @@ def of(job: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("command", "expected"),
+    ("text", "expected"),
     [
         ("a ${{inputs.x}} ${{ outputs.y }}", "a 1 /out"),
         ("a $[[--x ${{inputs.x}}]] b", "a --x 1 b"),
@@ -48,8 +48,8 @@ def of(job: str) -> dict[str, str]:
         ("echo $HOME ${x} $(date)", "echo $HOME ${x} $(date)"),
     ],
 )
-def test_references_are_filled(command: str, expected: str) -> None:
-    assert fill(command, {"inputs.x": "1", "outputs.y": "/out"}) == expected
+def test_references_are_filled(text: str, expected: str) -> None:
+    assert fill(text, {"inputs.x": "1", "outputs.y": "/out"}) == expected
 
 
 def test_a_reference_to_nothing() -> None:
@@ -98,3 +98,9 @@ def test_defaults_are_taken_and_outputs_bound() -> None:
 def test_pipelines_that_cannot_run(jobs: dict[str, Any], words: str) -> None:
     with pytest.raises(PlanError, match=words):
         planned(**jobs)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "", "a b", "1st"])
+def test_names_that_would_lead_astray(name: str) -> None:
+    with pytest.raises(PlanError, match="is not a valid name"):
+        command({"command": "true", "outputs": {name: {"jobOutputType": "uri_folder"}}})
