@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from inspect import isawaitable
 from typing import Any, TypeAlias
 
-from azbatchwrap.local.batch import routes
-from azbatchwrap.local.batch.auth import SharedKey
+from azbatchwrap.local.batch import admin, routes
+from azbatchwrap.local.batch.auth import Authentication
 from azbatchwrap.local.batch.errors import BatchError
 from azbatchwrap.local.batch.exchange import Request, Response
 from azbatchwrap.local.batch.service import Service
+from azbatchwrap.local.web.page import Page
+from azbatchwrap.local.web.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +43,16 @@ class BatchApp:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._key = SharedKey(service.settings.account, service.settings.key)
+        settings = service.settings
+        self._authentication = Authentication(settings.account, settings.key, settings.token_secret)
+        self._traffic = Traffic()
+        self._page = Page(service, self._traffic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            return
+        if scope["raw_path"].startswith(b"/ui"):
+            await self._page(scope, receive, send)
             return
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
@@ -61,29 +69,39 @@ class BatchApp:
             request_id=request_id,
         )
         response = await self._respond(request, receive)
+        self._traffic.count(response.status)
         await _send(request, response, send)
 
     async def _respond(self, request: Request, receive: Receive) -> Response:
         try:
             request.body = await _read_body(request, receive)
-            self._key.check(request.method, request.raw_path, request.raw_query, request.headers)
-            _check_version(request)
-            self._service.chaos.meet()
-            self._check_room(request)
-            handler, request.path = routes.find(request.method, request.raw_path)
-            answer = handler(self._service, request)
+            self._authentication.check(request)
+            answer = self._handle(request)
             response = await answer if isawaitable(answer) else answer
             if self._service.store.is_open:
                 await self._service.store.committed()
         except BatchError as error:
+            self._traffic.refused(request.method, request.raw_path, error.status, error.code)
             return _refusal(request, error)
         except sqlite3.OperationalError as error:
             log.exception("%s %s met the database's refusal", request.method, request.raw_path)
+            self._traffic.refused(request.method, request.raw_path, 503, "ServerBusy")
             return _refusal(request, BatchError("ServerBusy", [("Reason", str(error))]))
         except Exception:
             log.exception("%s %s failed", request.method, request.raw_path)
+            self._traffic.refused(request.method, request.raw_path, 500, "InternalError")
             return _refusal(request, BatchError("InternalError"))
         return response
+
+    def _handle(self, request: Request) -> Response | Awaitable[Response]:
+        """Our own addresses know neither versions nor faults."""
+        if request.raw_path.startswith(admin.PREFIX):
+            return admin.answer(self._service, request)
+        _check_version(request)
+        self._service.chaos.meet()
+        self._check_room(request)
+        handler, request.path = routes.find(request.method, request.raw_path)
+        return handler(self._service, request)
 
     def _check_room(self, request: Request) -> None:
         """On a full disk nothing new is taken on; looking and deleting go on."""

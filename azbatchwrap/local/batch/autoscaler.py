@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Runs of a formula that the page shows; the API knows the last one alone.
+KEPT_RUNS = 20
+
 
 class Autoscaler:
     """Timers and samples of the pools that have autoscaling on."""
@@ -32,6 +36,7 @@ class Autoscaler:
         self._service = service
         self._histories: dict[str, SampleHistory] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._runs: dict[str, deque[dict[str, Any]]] = {}
 
     def watch(self, pool: Pool) -> None:
         """Begin with a pool: evaluate at once, and then whenever its interval comes round."""
@@ -43,8 +48,13 @@ class Autoscaler:
     def forget(self, pool: Pool) -> None:
         """Autoscaling is off, or the pool is gone."""
         self._histories.pop(pool.id, None)
+        self._runs.pop(pool.id, None)
         if (timer := self._timers.pop(pool.id, None)) is not None:
             timer.cancel()
+
+    def runs_of(self, pool: Pool) -> list[dict[str, Any]]:
+        """The last runs of the pool's formula, the newest first; the very last one even from before a restart."""
+        return list(self._runs.get(pool.id, ())) or ([pool.autoscale_run] if pool.autoscale_run else [])
 
     async def sample_for_ever(self) -> None:
         while True:
@@ -90,6 +100,7 @@ class Autoscaler:
             return
         if pool.allocation == "steady":
             self._run(pool)
+            self._runs.setdefault(pool.id, deque(maxlen=KEPT_RUNS)).appendleft(pool.autoscale_run or {})
         interval = wire.parse_duration(pool.spec["autoScaleEvaluationInterval"]) / wire.TICKS_PER_SECOND
         delay = interval if pool.autoscale_run is not None else 1.0
         if (timer := self._timers.pop(pool.id, None)) is not None:

@@ -62,6 +62,7 @@ CREATE TABLE IF NOT EXISTS tasks (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS task_ids ON tasks (job, id);
 CREATE INDEX IF NOT EXISTS task_states ON tasks (job, state, since);
+CREATE INDEX IF NOT EXISTS task_failures ON tasks (job, since) WHERE failed = 1;
 CREATE INDEX IF NOT EXISTS task_numbers ON tasks (job, number) WHERE number IS NOT NULL;
 CREATE TABLE IF NOT EXISTS needs (
     job INTEGER NOT NULL, parent TEXT NOT NULL COLLATE NOCASE, child INTEGER NOT NULL,

@@ -1,0 +1,83 @@
+"""Who may see the page: links that open it once, and the cookie that such a link is exchanged for.
+
+Both are signed with keys derived from the account key, so whoever can make a link could use the API as well. A link's
+secret is in its fragment, which browsers never send: no log, proxy or ``Referer`` gets to see it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import secrets
+import time
+
+#: A link that was printed works for so many seconds.
+LINK_SECONDS = 600
+#: A browser that came in stays in for a working day.
+SESSION_SECONDS = 12 * 3600
+_LINK, _SESSION = b"azbatchwrap page link", b"azbatchwrap page session"
+
+
+def make_link(url: str, key: str) -> str:
+    """A fresh link to the page of the service at ``url``; ``key`` is the account's, base64."""
+    return f"{url.rstrip('/')}/ui/#enter={_seal(_derive(key, _LINK), _now_ms())}"
+
+
+class Gate:
+    """Knows the links that were used since the service started; older ones do not open it any more."""
+
+    def __init__(self, key: str, port: int) -> None:
+        self._link_key = _derive(key, _LINK)
+        self._session_key = _derive(key, _SESSION)
+        self._opened = _now_ms()
+        self._used: dict[str, int] = {}
+        #: Browsers share cookies between the ports of a host: the name keeps instances apart.
+        self.cookie_name = f"azbatchwrap-{port}"
+
+    def exchange(self, token: str) -> str | None:
+        """The ``Set-Cookie`` value for a link's secret; None unless it is right, young and unused."""
+        now = _now_ms()
+        issued = _unseal(self._link_key, token)
+        if issued is None or token in self._used or not self._is_young(issued, now):
+            return None
+        self._used = {used: made for used, made in self._used.items() if self._is_young(made, now)}
+        self._used[token] = issued
+        value = _seal(self._session_key, now)
+        return f"{self.cookie_name}={value}; Path=/ui; Max-Age={SESSION_SECONDS}; HttpOnly; SameSite=Strict"
+
+    def _is_young(self, issued: int, now: int) -> bool:
+        return max(self._opened, now - LINK_SECONDS * 1000) <= issued <= now
+
+    def admits(self, cookies: str) -> bool:
+        """Whether a ``Cookie`` header holds a session of ours."""
+        for part in cookies.split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == self.cookie_name:
+                began = _unseal(self._session_key, value)
+                return began is not None and _now_ms() - began < SESSION_SECONDS * 1000
+        return False
+
+
+def _derive(key: str, purpose: bytes) -> bytes:
+    return hmac.digest(base64.b64decode(key), purpose, "sha256")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _seal(key: bytes, moment: int) -> str:
+    text = f"{moment}.{secrets.token_urlsafe(16)}"
+    return f"{text}.{_signature(key, text)}"
+
+
+def _unseal(key: bytes, sealed: str) -> int | None:
+    """The moment in a sealed text, in milliseconds; None when it is not ours."""
+    text, _, signature = sealed.rpartition(".")
+    if not text.isascii() or not hmac.compare_digest(_signature(key, text).encode(), signature.encode()):
+        return None
+    return int(text.partition(".")[0])
+
+
+def _signature(key: bytes, text: str) -> str:
+    return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), "sha256")).decode().rstrip("=")
