@@ -51,8 +51,18 @@ class Blobs:
         with contextlib.suppress(ResourceNotFoundError):
             self._service.delete_container(container)
 
-    def signed(self, container: str, blob: str = "", *, writes: bool = False) -> str:
-        """The address of a container or blob, signed for reading, or for writing and listing as well."""
+    def exists(self, container: str, blob: str) -> bool:
+        return self._service.get_blob_client(container, blob).exists()
+
+    def remove_blob(self, container: str, blob: str) -> None:
+        """Remove a blob, if it is there."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with contextlib.suppress(ResourceNotFoundError):
+            self._service.get_blob_client(container, blob).delete_blob()
+
+    def signed(self, container: str, blob: str = "", *, writes: bool = False, hours: float = UPLOAD_HOURS) -> str:
+        """The address of a container or blob, signed for so long: for reading, or for writing and listing as well."""
         from azure.storage.blob import (
             BlobSasPermissions,
             ContainerSasPermissions,
@@ -65,10 +75,12 @@ class Blobs:
             "account_name": str(self._service.account_name),
             "container_name": container,
             "account_key": self._service.credential.account_key,
-            "expiry": dt.datetime.now(dt.timezone.utc) + dt.timedelta(hours=UPLOAD_HOURS),
+            "expiry": dt.datetime.now(dt.timezone.utc) + dt.timedelta(hours=hours),
         }
         if blob:
-            sas = generate_blob_sas(**shared, blob_name=blob, permission=BlobSasPermissions(read=True))
+            sas = generate_blob_sas(
+                **shared, blob_name=blob, permission=BlobSasPermissions(read=True, write=writes, create=writes)
+            )
             return f"{client.url}/{quote(blob)}?{sas}"
         permission = ContainerSasPermissions(read=True, list=True, write=writes, add=writes, create=writes)
         return f"{client.url}?{generate_container_sas(**shared, permission=permission)}"

@@ -127,8 +127,8 @@ def _put(arm: Arm, request: Request) -> Answer:
         step, how = _make(arm, target, evaluate(body, scope))
         document["_steps"].append(step)
         longest = _longer(longest, how)
-        if step["error"]:
-            break
+        if step["error"] or (how.seconds == 0 and how.failure):
+            break  # what may depend on it is not begun
     document["properties"]["outputs"] = _outputs(scope, properties.get("template") or {}, document["_steps"])
     arm.resources.save(document)
     shown = _shown(arm, document)

@@ -22,6 +22,7 @@ from azbatchwrap.local.arm import accounts, deployments
 from azbatchwrap.local.arm.app import ArmApp
 from azbatchwrap.local.arm.certificate import Certificate
 from azbatchwrap.local.arm.service import Arm, Settings
+from azbatchwrap.local.batchmgmt import provider
 
 #: Written once the service answers.
 LISTENING_FILE = "listening.json"
@@ -64,6 +65,7 @@ def assemble(settings: Settings) -> Arm:
     accounts.register(arm)
     deployments.register(arm)
     aml.register(arm)
+    provider.register(arm)
     return arm
 
 

@@ -45,6 +45,8 @@ class Settings:
     provisioning_seconds: float = 0.0
     #: Jobs' processes at a time.
     max_processes: int = 2
+    #: The instance's Batch service (account, key, url, tls_port), whose management side is here.
+    batch: dict[str, Any] | None = field(default=None, repr=False)
 
 
 class Arm:

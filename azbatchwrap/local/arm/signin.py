@@ -36,6 +36,7 @@ def endpoints(_arm: Arm, request: Request) -> Answer:
         },
         "graph": f"{request.base}/graph",
         "gallery": f"{request.base}/gallery",
+        "batch": "https://batch.core.windows.net/",
         "suffixes": {
             "storage": "core.windows.net",
             "keyVaultDns": "vault.azure.net",

@@ -132,6 +132,16 @@ class TestDeployments:
         one = group.arm.ask("GET", f"{group.path}/deployments/dep/operations/{steps[0]['operationId']}")
         assert one.json() == steps[0]
 
+    def test_a_resource_that_fails_later_fails_it_too(self, group: Group) -> None:
+        group.arm.admin.fault("fail", "/things/first", times=1, code="QuotaExceeded", message="No more.")
+        answer = deploy(group, {"resources": [thing("first"), thing("second", dependsOn=["first"])]})
+        status = group.arm.ask("GET", answer.headers["azure-asyncoperation"]).json()
+        assert (status["status"], status["error"]["code"]) == ("Failed", "DeploymentFailed")
+        assert deployed(group)["error"]["details"] == [{"code": "QuotaExceeded", "message": "No more."}]
+        assert group.get("Contoso.Things/things", "second").status_code == 404
+        assert deploy(group, {"resources": [thing("first")]}).status_code == 200
+        assert deployed(group)["provisioningState"] == "Succeeded"
+
     def test_one_that_goes_on_is_running(self, group: Group) -> None:
         group.arm.admin.fault("hang", "/things/")
         deploy(group, {"resources": [thing("first")]})
