@@ -16,7 +16,8 @@ PATIENCE = 60.0
 
 
 class Server:
-    """One endpoint. ``bodies`` counts what was asked; ``answer`` may be replaced to misbehave."""
+    """One endpoint. ``bodies`` counts what was asked; ``answer`` may be replaced to misbehave; if it raises
+    ConnectionResetError, the line is cut."""
 
     def __init__(self, owner: Servers) -> None:
         self._owner = owner
@@ -49,6 +50,10 @@ class Server:
                 await asyncio.sleep(self.delay)
             answer = self.answer(body, self.bodies[body])
             return await answer if asyncio.iscoroutine(answer) else answer
+        except ConnectionResetError:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
         finally:
             self.in_flight -= 1
 

@@ -1,0 +1,240 @@
+"""``python -m tests.stress.batchkit [ITEMS]``: the public kit's mix of faults, and what it leaves out.
+
+Items crash their worker, hang, fail for good, fail for now or break off; endpoints come and go every few seconds; the
+client is killed, ended and started again; all three modes. What must hold in the end: every item has exactly one
+result, those that had to fail failed with their reason, and every exit code is the right one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from azbatchwrap.batchkit.journal import RunPaths, read_records
+from tests.batchkit_servers import Server, Servers
+
+ITEMS = 5000
+CONSUMER = Path(__file__).with_name("consumer.py")
+#: Seconds between two changes of the endpoints, and between two kills.
+SWAP, KILL = 1.0, 2.0
+#: Faults per hundred items, by the word that the item says.
+MIX = {"crash": 5, "bad": 5, "down": 5, "error": 5, "oserror": 5, "hang": 2}
+#: These fail for good: the crash because each attempt crashes, the others because nothing would change.
+MUST_FAIL = {"crash": "WorkerDied", "bad": "ServiceError", "hang": "AttemptTimeout"}
+LIMIT = 1200.0
+
+
+def answer(body: str, count: int) -> Any:
+    """What an endpoint makes of an item: some faults go away with the second attempt."""
+    kind = body.partition(" ")[0]
+    if kind == "bad":
+        return web.json_response({"error": "this one is wrong"}, status=422)
+    if kind == "error" and count == 1:
+        return web.json_response({}, status=500)
+    if kind == "down" and count == 1:
+        raise ConnectionResetError
+    return web.json_response({"got": body})
+
+
+def words(count: int) -> list[str]:
+    draw = random.Random(5)
+    kinds = [kind for kind, share in MIX.items() for _ in range(share)]
+    kinds += ["good"] * (100 - len(kinds))
+    return [f"{draw.choice(kinds)} {number}" for number in range(count)]
+
+
+class Site:
+    """Endpoints that come and go, and the client's folders."""
+
+    def __init__(self, folder: Path, servers: Servers) -> None:
+        self.folder = folder
+        self.input = folder / "input"
+        self.output = folder / "output"
+        self.config = folder / "endpoints.json"
+        self.input.mkdir(parents=True)
+        self.servers: list[Server] = [servers.new(answer=answer, delay=0.002) for _ in range(6)]
+        self._draw = random.Random(3)
+        self.use(self.servers)
+
+    def use(self, servers: list[Server]) -> None:
+        content = json.dumps({f"e{server.port}": {"url": server.url, "concurrency": 8} for server in servers})
+        if self._draw.random() < 0.3:
+            self.config.write_text("")  # half a write, seen by whoever looks now
+        if self._draw.random() < 0.5:
+            self.config.write_text(content)
+        else:
+            beside = self.config.with_name("beside")
+            beside.write_text(content)
+            beside.replace(self.config)
+
+    @contextlib.contextmanager
+    def unrest(self) -> Iterator[None]:
+        """Half of the endpoints are removed, and one is killed and revived, again and again."""
+        over = threading.Event()
+
+        def disturb() -> None:
+            while not over.wait(SWAP):
+                self.use(self._draw.sample(self.servers, 3))
+                victim = self._draw.choice(self.servers)
+                victim.stop()
+                over.wait(SWAP / 2)
+                victim.start()
+
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.use(self.servers)
+
+    def client(self, *options: str) -> subprocess.Popen[str]:
+        command = [
+            sys.executable, "-m", "azbatchwrap.cli.main", "batchkit", "run", f"{CONSUMER}:Mixed", "-e", str(self.config),
+            "-i", str(self.input), "-o", str(self.output), "--json", *options,
+        ]  # fmt: skip
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def check(folder: Path, expected: list[str]) -> None:
+    """Exactly one result per item, with the outcome that the item deserves."""
+    records = list(read_records(RunPaths(folder).results))
+    counts = Counter(record.id for record in records)
+    assert counts == Counter(expected), (len(counts), len(expected), counts.most_common(3))
+    for record in records:
+        kind = record.id.split()[0]
+        assert record.result.error_type == MUST_FAIL.get(kind), record
+    summary = json.loads(RunPaths(folder).summary.read_text())
+    stats = summary["overall_summary"]["file_stats"]
+    assert len(summary["processed_files"]) == stats["total"] == len(expected), stats
+    assert stats["failed"] == sum(word.split()[0] in MUST_FAIL for word in expected), stats
+
+
+def ends(process: subprocess.Popen[str], code: int) -> None:
+    process.communicate(timeout=LIMIT)
+    assert process.returncode == code, process.returncode
+
+
+def oneshot(site: Site, count: int) -> str:
+    expected = words(count)
+    (site.input / "words.txt").write_text("\n".join(expected))
+    with site.unrest():
+        ends(site.client(), 1)
+    check(site.output, expected)
+    return f"{count} items, endpoints coming and going"
+
+
+def killed(site: Site, count: int) -> str:
+    expected = [word for word in words(3 * count) if word.split()[0] in {"good", "error", "down"}][:count]
+    (site.input / "words.txt").write_text("\n".join(expected))
+    kills = 0
+    while True:
+        process = site.client()
+        try:
+            process.communicate(timeout=KILL)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL if kills % 4 else signal.SIGTERM)
+            kills += 1
+            process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+    check(site.output, expected)
+    asked = sum(server.asked for server in site.servers)
+    return f"{count} items, {kills} kills {KILL:g} s apart, {asked} requests"
+
+
+def daemon(site: Site, count: int) -> str:
+    expected = [word for word in words(2 * count) if not word.startswith("hang")][:count]
+    process = site.client("--mode", "DAEMON")
+    with site.unrest():
+        for start in range(0, count, 100):
+            part = site.folder / "part"
+            part.write_text("\n".join(expected[start : start + 100]))
+            part.rename(site.input / f"{start}.txt")
+            time.sleep(0.05)
+    # What arrives last is told by no event that we could wait for, so the results are.
+    wait_until(lambda: sum(1 for _ in read_records(RunPaths(site.output).results)) >= count)
+    process.send_signal(signal.SIGHUP)
+    ends(process, 1)
+    check(site.output, expected)
+    return f"{count} items in {count // 100} files as they arrived"
+
+
+def rest(site: Site, count: int) -> str:
+    expected = [word for word in words(2 * count) if not word.startswith("hang")][:count]
+    batches = {}
+    process, url = serving(site)
+    for start in range(0, count, count // 5):
+        part = expected[start : start + count // 5]
+        path = site.input / f"{start}.txt"
+        path.write_text("\n".join(part))
+        batches[ask(url, "POST", "/submit", {"files": [str(path)]})["batch_id"]] = part
+    for ending in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        time.sleep(1.0)
+        process.send_signal(ending)
+        process.communicate(timeout=60)
+        process, url = serving(site)
+    for batch, part in batches.items():
+        facts = ask(url, "GET", f"/status?batch_id={batch}&wait={LIMIT:.0f}")
+        assert facts["status"] == "done", facts
+        check(Path(facts["results_dir"]), part)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    return f"{count} items in {len(batches)} batches, three restarts"
+
+
+def serving(site: Site) -> tuple[subprocess.Popen[str], str]:
+    listening = RunPaths(site.output).batches / "listening.json"
+    listening.unlink(missing_ok=True)
+    process = site.client("--mode", "REST", "--port", "0")
+    wait_until(listening.exists)
+    return process, f"http://127.0.0.1:{json.loads(listening.read_text())['port']}"
+
+
+def ask(url: str, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data=data, method=method)
+    with urllib.request.urlopen(request, timeout=LIMIT) as reply:
+        found: dict[str, Any] = json.loads(reply.read())
+    return found
+
+
+def wait_until(condition: Any) -> None:
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end, "this never came true"
+        time.sleep(0.05)
+
+
+def main() -> int:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else ITEMS
+    for story in (oneshot, killed, daemon, rest):
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="stress-") as folder:
+            servers = Servers()
+            try:
+                told = story(Site(Path(folder) / "site", servers), count)
+            finally:
+                servers.close()
+        seconds = time.monotonic() - began
+        print(f"{story.__name__}: {told}: every item has its one result ({seconds:.0f} s)", flush=True)  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
