@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from azbatchwrap.cli.chaos import chaos, chaos_options
 from azbatchwrap.cli.opening import json_option, yes_option
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def local() -> None:
     """
 
 
+local.add_command(chaos)
+
+
 @local.command()
 @_data_dir
 @click.option("--batch-port", type=click.IntRange(0, 65535), help="Port of the Batch service; 0 takes a free one.")
@@ -65,7 +69,10 @@ def local() -> None:
 )
 @click.option("--max-processes", type=click.IntRange(1), help="Tasks that run at once (default: the CPU count).")
 @click.option(
-    "--aml/--no-aml", default=None, help="Also Azure Resource Manager and Machine Learning; kept until changed."
+    "--aml/--no-aml",
+    "--management/--no-management",
+    default=None,
+    help="Also Azure Resource Manager, the management side of Batch, and Machine Learning; kept until changed.",
 )
 @click.option("--aml-port", type=click.IntRange(0, 65535), help="Their port (https); 0 takes a free one.")
 @click.option(
@@ -75,6 +82,7 @@ def local() -> None:
     metavar="JSON",
     help='A fault of theirs, such as \'{"kind": "throttled", "path": "/computes/", "times": 1}\'; may be repeated.',
 )
+@chaos_options
 @click.option("--foreground", is_flag=True, help="Stay, show the logs, and end everything on Ctrl-C.")
 @json_option
 def up(
@@ -85,6 +93,7 @@ def up(
     as_json: bool,
     aml: bool | None,
     aml_faults: Sequence[str],
+    chaos: Mapping[str, Any],
     **numbers: int | None,
 ) -> None:
     """Start what is not running, and return when everything answers.
@@ -96,7 +105,8 @@ def up(
       azbatchwrap local up
       azbatchwrap local up --data-dir ./azure --batch-port 10100
       azbatchwrap local up --storage - < connection-string.txt
-      azbatchwrap local up --aml           for batchcreate, azure-ai-ml, azure-mgmt-resource
+      azbatchwrap local up --aml           for batchcreate, azure-ai-ml, azure-mgmt-resource, az batch application
+      azbatchwrap local up --throttle 0.2 --error 0.05 --seed 1
     """
     from azbatchwrap.config import Secret
     from azbatchwrap.local.stack import Options
@@ -107,6 +117,7 @@ def up(
         storage=Secret(storage) if storage else None,
         aml=True if aml_faults else aml,
         aml_faults=_faults(aml_faults),
+        chaos=chaos or None,
         **numbers,
     )
     with _working(data_dir) as stack:
@@ -114,7 +125,7 @@ def up(
     if as_json:
         click.echo(json.dumps(_facts(status), indent=2))
     else:
-        _say_up(status, data_dir)
+        _say_up(stack, status, data_dir)
     if foreground:
         _stay(stack)
 
@@ -184,6 +195,27 @@ def env(data_dir: Path | None, form: str) -> None:
             click.echo(f"export {name}={shlex.quote(value)}")
     else:
         click.echo(json.dumps(variables if form == "json" else _credentials(endpoint), indent=2))
+
+
+@local.command("open")
+@_data_dir
+@click.option("--browser", is_flag=True, help="Also open it in your browser.")
+@json_option
+def open_page(data_dir: Path | None, browser: bool, as_json: bool) -> None:
+    """Print a link to the page that shows this instance at work. It opens the page once, within 10 minutes.
+
+    The browser that it opened in stays in for 12 hours.
+
+    \b
+    Examples:
+      azbatchwrap local open
+      azbatchwrap local open --browser
+    """
+    stack = _stack(data_dir)
+    link = _page_link(stack)
+    click.echo(json.dumps({"url": link}) if as_json else link)
+    if browser:
+        _open_in_browser(stack.folder, link)
 
 
 @local.command()
@@ -353,7 +385,28 @@ def _stay(stack: Stack) -> None:
         raise click.ClickException(f"the {' and '.join(lost)} service ended by itself; see {stack.log_file(lost[0])}")
 
 
-def _say_up(status: Status, data_dir: Path | None) -> None:
+def _page_link(stack: Stack) -> str:
+    from azbatchwrap.local.web.links import make_link
+
+    batch = stack.endpoint()["batch"]
+    return make_link(batch["url"], batch["key"])
+
+
+def _open_in_browser(folder: Path, link: str) -> None:
+    """By way of a file that only the user may read: a browser's arguments are for every user of the machine to see."""
+    import html
+    import os
+    import webbrowser
+
+    page = folder / "open.html"
+    text = f'<!doctype html><meta http-equiv="refresh" content="0;url={html.escape(link)}">'
+    with open(page, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(text)
+    if not webbrowser.open(page.as_uri()):
+        raise click.ClickException("no browser could be started here; open the printed link in one")
+
+
+def _say_up(stack: Stack, status: Status, data_dir: Path | None) -> None:
     import getpass
 
     place = f" --data-dir {shlex.quote(str(status.folder))}" if data_dir else ""
@@ -364,6 +417,10 @@ def _say_up(status: Status, data_dir: Path | None) -> None:
         f"azbatchwrap uses it whenever no Azure account is configured; other programs: "
         f'eval "$(azbatchwrap local env{place})"'
     )
+    if status.is_up:
+        click.echo(
+            f"Look at it (once, within 10 minutes; azbatchwrap local open{place} makes another link):\n  {_page_link(stack)}"
+        )
 
 
 def _print_status(status: Status) -> None:
