@@ -24,6 +24,11 @@ from azbatchwrap.processor.spool import Spool
 from azbatchwrap.processor.worker import Worker, WorkerOptions
 from azbatchwrap.queues import Queue
 
+#: To be fair to tenants a worker must see more than the front of its queue.
+FAIR_WINDOW = 8
+#: From this concurrency on, requests come and go so fast that claims in larger batches pay.
+MANY = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -64,7 +69,8 @@ async def processor(lines: Sequence[Line], options: RunOptions) -> AsyncIterator
         sources = []
         for line in lines:
             await stack.enter_async_context(line.queue)
-            settings = SourceOptions(options.lease, concurrency, line.weight, line.tier, by_tenant)
+            prefetch = concurrency * (FAIR_WINDOW if by_tenant else 1 if concurrency < MANY else 4)
+            settings = SourceOptions(options.lease, prefetch, line.weight, line.tier, by_tenant)
             spool = Spool(options.spool, line.queue.name)
             sources.append(Source(line.queue.name, line.queue, backlog, options=settings, metrics=metrics, spool=spool))
         sender = await stack.enter_async_context(Sender(options.send, options.credentials))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
+import random
 import socket
 import ssl
 from dataclasses import dataclass, field, replace
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ANSWER_LIMIT = 64 * 1024 * 1024
 #: Addresses built from messages' paths that are kept ready.
 URLS_KEPT = 1_000
+#: Longer ids go into headers as their hash: servers take a few KiB of headers altogether (characters).
+HEADER_LENGTH = 512
 #: A connection is made within this time or the endpoint counts as down (seconds).
 CONNECT_TIMEOUT = 10.0
 
@@ -93,6 +95,7 @@ class Sender:
         self._credentials = credentials or NoCredentials()
         self._anonymous = isinstance(self._credentials, NoCredentials)
         self._tracing = Tracing()
+        self._timeouts = _timeouts(options.timeout)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -118,50 +121,55 @@ class Sender:
     async def send(self, endpoint: Endpoint, claim: Claim, attempt: int, left: float) -> Answer:
         """Attempt number ``attempt`` (from 1), which may last ``left`` seconds at most: never beyond the deadline."""
         with self._tracing.span(claim.id, endpoint.url, attempt):
-            return await self._send(endpoint, claim, attempt, left)
+            meta = Meta.decoded(claim.meta)
+            headers = request_headers(claim.id, attempt, meta, self._tracing.parent())
+            url = endpoint.address(meta.path)
+            if self._anonymous:
+                answer = await self._post(url, claim.body, headers, left)
+            else:
+                answer = await self._post_with_token(url, claim.body, headers, left)
+        return replace(answer, verdict=Verdict.FINAL) if answer.verdict is Verdict.AUTHORIZE else answer
 
-    async def _send(self, endpoint: Endpoint, claim: Claim, attempt: int, left: float) -> Answer:
-        answer = await self._authorized(endpoint, claim, attempt, left, fresh=False)
-        if answer.verdict is not Verdict.AUTHORIZE:
-            return answer
-        if not self._anonymous:
-            answer = await self._authorized(endpoint, claim, attempt, left, fresh=True)
-        if answer.verdict is not Verdict.AUTHORIZE:
-            return answer
-        return replace(answer, verdict=Verdict.FINAL)
-
-    async def _authorized(self, endpoint: Endpoint, claim: Claim, attempt: int, left: float, *, fresh: bool) -> Answer:
-        meta = Meta.decoded(claim.meta)
-        headers = request_headers(claim.id, attempt, meta, self._tracing.parent())
-        if not self._anonymous:
+    async def _post_with_token(self, url: URL, body: bytes, headers: dict[str, str], left: float) -> Answer:
+        """With a token; if that is refused, once more with a fresh one."""
+        answer = None
+        for fresh in (False, True):
             try:
                 token = await self._credentials.header(fresh=fresh)
             except AzBatchWrapError as error:
                 return Answer(Verdict.RETRY, Outcome.ABANDONED, error=str(error), reason="credentials", charged=False)
             if token is not None:
                 headers["Authorization"] = token.reveal()
-        return await self._post(endpoint.address(meta.path), claim.body, headers, min(left, self._options.timeout))
+            answer = await self._post(url, body, headers, left)
+            if answer.verdict is not Verdict.AUTHORIZE:
+                break
+        assert answer is not None
+        return answer
 
-    async def _post(self, url: URL, body: bytes, headers: dict[str, str], timeout: float) -> Answer:
+    async def _post(self, url: URL, body: bytes, headers: dict[str, str], left: float) -> Answer:
         import aiohttp
 
         assert self._session is not None
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout))
+        cut = left < self._options.timeout
+        limits = _timeouts(left) if cut else self._timeouts
         try:
-            async with self._session.post(
-                url, data=body, headers=headers, timeout=limits, allow_redirects=False
-            ) as response:
+            response = await self._session.post(url, data=body, headers=headers, timeout=limits, allow_redirects=False)
+            try:
                 content = await self._content(response)
-                if content is None:
-                    error = f"HTTP {response.status} with an answer of more than {self._options.answer_limit} bytes"
-                    return Answer(Verdict.FINAL, Outcome.SERVED, response.status, error=error, reason="too-large")
-                return judge(response.status, response.headers, content)
+            except BaseException:
+                response.close()
+                raise
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
             # Cut short by the request's own deadline: that says nothing about the endpoint.
-            return _failure(error, Outcome.ABANDONED if timeout < self._options.timeout else Outcome.FAILED)
+            return _failure(error, Outcome.ABANDONED if cut else Outcome.FAILED)
         except ValueError as error:
             # What the client library itself will not send, such as a header it does not take.
             return Answer(Verdict.FINAL, Outcome.ABANDONED, error=f"cannot be sent: {error}", reason="unsendable")
+        if content is None:
+            response.close()
+            error_text = f"HTTP {response.status} with an answer of more than {self._options.answer_limit} bytes"
+            return Answer(Verdict.FINAL, Outcome.SERVED, response.status, error=error_text, reason="too-large")
+        return judge(response.status, response.headers, content)
 
     async def _content(self, response: aiohttp.ClientResponse) -> bytes | None:
         """The whole body, or ``None`` when it is too large."""
@@ -176,6 +184,12 @@ class Sender:
             if size > limit:
                 return None
         return b"".join(parts)
+
+
+def _timeouts(seconds: float) -> aiohttp.ClientTimeout:
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=min(CONNECT_TIMEOUT, seconds))
 
 
 def _failure(error: Exception, on_timeout: Outcome) -> Answer:
@@ -200,6 +214,8 @@ def request_headers(id_: str, attempt: int, meta: Meta, parent: str | None = Non
     Source of traceparent: https://www.w3.org/TR/trace-context/.
     """
     safe = id_ if id_.isascii() and id_.isprintable() else quote(id_, safe="")
+    if len(safe) > HEADER_LENGTH:
+        safe = f"sha256-{hashlib.sha256(id_.encode()).hexdigest()}"
     headers = dict(meta.headers) if meta.headers else {}
     headers["traceparent"] = parent or _traceparent(id_, headers.get("traceparent", ""))
     headers["x-request-id"] = headers["Idempotency-Key"] = safe
@@ -210,4 +226,4 @@ def request_headers(id_: str, attempt: int, meta: Meta, parent: str | None = Non
 def _traceparent(id_: str, parent: str) -> str:
     """Of the message's own trace where it brought one; otherwise all attempts of an id share a trace."""
     trace = parent[3:35] if len(parent) == 55 else hashlib.blake2b(id_.encode(), digest_size=16).hexdigest()
-    return f"00-{trace}-{secrets.token_hex(8)}-01"
+    return f"00-{trace}-{random.getrandbits(64):016x}-01"

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from azbatchwrap.backoff import Backoff
 from azbatchwrap.errors import AzBatchWrapError
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: A flight and the result that ends it.
+Ending: TypeAlias = tuple[Flight, Result]
+
 #: An empty queue is asked again after the first of these, then less and less often (seconds).
 IDLE_FIRST, IDLE_CAP = 0.01, 0.25
 #: What one claim asks for at most, and one call of complete or retry takes.
@@ -29,7 +32,7 @@ FLUSH_LIMIT = 500
 #: Endings that may wait for a queue that does not take them, before no more is claimed.
 ENDINGS_LIMIT = 2_000
 #: With more than this in its hands a worker lets endings gather for a moment (seconds): one call, one write to the disk.
-GATHER_ABOVE, GATHER_TIME = 16, 0.003
+GATHER_ABOVE, GATHER_TIME = 16, 0.005
 #: Heartbeats: a third of the lease, but often enough to hear of cancellations soon (seconds).
 BEAT_CAP = 2.0
 #: How often expired messages and dead workers are looked for (seconds).
@@ -64,7 +67,8 @@ class Source:
         self._room = asyncio.Event()
         self._room.set()
         self._dirty = asyncio.Event()
-        self._endings: list[tuple[Flight, Result, bool]] = []  # bool: bury the message too
+        self._endings: list[Ending] = []
+        self._burials: list[Ending] = []
         self._retries: list[tuple[Flight, Retry]] = []
         self._spooled: set[Flight] = set()
         self._flushed = asyncio.Event()
@@ -83,7 +87,7 @@ class Source:
         self._waiting += 1
 
     def finish(self, flight: Flight, result: Result, *, bury: bool = False) -> None:
-        self._endings.append((flight, result, bury))
+        (self._burials if bury else self._endings).append((flight, result))
         self._changed()
 
     def give_back(
@@ -101,6 +105,11 @@ class Source:
     def _changed(self) -> None:
         self._dirty.set()
         self._flushed.clear()
+
+    async def begin(self, flight: Flight) -> bool:
+        """Note that a suspect is about to be sent. ``False``: it is lost."""
+        [held] = await self._patiently(lambda: self.queue.begin([flight.claim]), "begin")
+        return held
 
     def forget(self, flight: Flight) -> None:
         """Somebody else has it now."""
@@ -155,10 +164,10 @@ class Source:
             if len(self.flights) > GATHER_ABOVE:
                 await asyncio.sleep(GATHER_TIME)
             self._dirty.clear()
-            await self._flush_endings(bury=False)
-            await self._flush_endings(bury=True)
+            self._endings = await self._flush_endings(self._endings, self.queue.complete)
+            self._burials = await self._flush_endings(self._burials, self.queue.bury)
             await self._flush_retries()
-            if self._endings or self._retries:
+            if self._endings or self._burials or self._retries:
                 self._dirty.set()
                 continue
             if self._spooled:
@@ -167,23 +176,25 @@ class Source:
             if not self._dirty.is_set():
                 self._flushed.set()
 
-    async def _flush_endings(self, *, bury: bool) -> None:
-        batch = [one for one in self._endings if one[2] is bury][:FLUSH_LIMIT]
+    async def _flush_endings(
+        self, endings: list[Ending], call: Callable[[Sequence[tuple[Claim, Result]]], Awaitable[list[bool]]]
+    ) -> list[Ending]:
+        """Hand the first of ``endings`` to the queue; returns the rest. They stay in the list until it has them."""
+        batch = endings[:FLUSH_LIMIT]
         if not batch:
-            return
-        pairs = [(flight.claim, result) for flight, result, _ in batch]
-        call = self.queue.bury if bury else self.queue.complete
+            return endings
+        pairs = [(flight.claim, result) for flight, result in batch]
         answers = await self._patiently(lambda: call(pairs), "complete", keep=batch)
-        chosen = {id(one) for one in batch}
-        self._endings = [one for one in self._endings if id(one) not in chosen]
-        for (flight, result, _), stored in zip(batch, answers, strict=True):
-            self.flights.discard(flight)
+        metrics, now = self._metrics, time.time()
+        self.flights.difference_update(flight for flight, _ in batch)
+        for (flight, result), stored in zip(batch, answers, strict=True):
             if stored:
-                self._metrics.results.add(result.code.value)
-                if flight.claim.created:
-                    self._metrics.residence.observe(max(0.0, time.time() - flight.claim.created))
+                metrics.results.add(result.code.value)
+                if flight.claim.created:  # unknown for what another worker has left
+                    metrics.residence.observe(max(0.0, now - flight.claim.created))
             else:
                 self._stale(flight.claim, result.code.value)
+        return endings[len(batch) :]
 
     async def _flush_retries(self) -> None:
         batch, self._retries = self._retries[:FLUSH_LIMIT], self._retries[FLUSH_LIMIT:]
@@ -216,7 +227,7 @@ class Source:
                     self._unwanted(flight, fate, lost)
 
     def _unwanted(self, flight: Flight, fate: Held, lost: Callable[[Flight], None]) -> None:
-        if any(flight is one[0] for one in self._endings) or any(flight is one[0] for one in self._retries):
+        if any(flight is one[0] for line in (self._endings, self._burials, self._retries) for one in line):
             return  # it has ended here; the queue decides about that
         flight.fate = fate
         if fate is Held.LOST:
@@ -258,7 +269,7 @@ class Source:
         call: Callable[[], Awaitable[T]],
         what: str,
         *,
-        keep: Sequence[tuple[Flight, Result, bool]] = (),
+        keep: Sequence[Ending] = (),
     ) -> T:
         """``call`` until the queue answers. Meanwhile the endings ``keep`` are safe on the disk."""
         attempt = 0
@@ -276,8 +287,8 @@ class Source:
                 self.reachable = True
                 return answer
 
-    async def _keep(self, endings: Sequence[tuple[Flight, Result, bool]]) -> None:
-        new = [(flight, result) for flight, result, _ in endings if flight not in self._spooled]
+    async def _keep(self, endings: Sequence[Ending]) -> None:
+        new = [(flight, result) for flight, result in endings if flight not in self._spooled]
         if not new:
             return
         self._spooled.update(flight for flight, _ in new)

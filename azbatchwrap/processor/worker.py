@@ -157,11 +157,12 @@ class Worker:
     # One request
 
     async def _dispatch(self) -> None:
+        me = asyncio.current_task()
         while True:
             flight = await self._backlog.take()
             if flight is None:
                 return
-            flight.task = asyncio.current_task()
+            flight.task = me
             try:
                 await self._handle(flight)
             except asyncio.CancelledError:
@@ -192,11 +193,15 @@ class Worker:
             return
         self._flying += 1
         try:
-            await self._admitted(flight)
+            if self.gates or claim.crashes:
+                await self._admitted(flight)
+            else:
+                await self._attempt(flight)
         finally:
             self._flying -= 1
 
     async def _admitted(self, flight: Flight) -> None:
+        """An attempt that gates have a say in, or of a message that workers died with."""
         claim = flight.claim
         if self.gates:
             flight.tenant = flight.tenant or Meta.decoded(claim.meta).tenant
@@ -238,8 +243,7 @@ class Worker:
             flight.source.give_back(flight, time.time() + decision.defer, f"put off: {decision.reason}")
 
     async def _noted_attempt(self, flight: Flight) -> None:
-        [held] = await flight.source.queue.begin([flight.claim])
-        if held:
+        if await flight.source.begin(flight):
             await self._attempt(flight)
         else:
             flight.source.forget(flight)

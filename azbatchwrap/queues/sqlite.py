@@ -46,10 +46,16 @@ READY, DELAYED, LEASED = 0, 1, 2
 
 #: Other processes hold the write lock for milliseconds; a disk that stalls may take longer (seconds).
 BUSY_TIMEOUT = 30.0
+#: KiB of pages kept in memory: the upper levels of all indexes of a million messages.
+CACHE_SIZE = 16_384
+#: Pages in the log before they go to their places: a page that changes often goes there once.
+CHECKPOINT_PAGES = 4_000
 #: Changes that one transaction takes at most.
 GROUP_LIMIT = 256
 #: Delayed messages that one claim moves to the ready ones at most.
 PROMOTE_LIMIT = 500
+#: The first version that knows RETURNING.
+OLDEST_SQLITE = (3, 35)
 #: The layout of the file, in its user_version.
 LAYOUT = 1
 
@@ -142,6 +148,8 @@ class SqliteQueue(Queue):
         self._reading = threading.Lock()
 
     async def open(self) -> None:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise ConfigurationError(f"this Python has SQLite {sqlite3.sqlite_version}; queues need 3.35 or later")
         await asyncio.to_thread(self._writer.start)
         self._reader = await asyncio.to_thread(_connect, self.path)
 
@@ -484,6 +492,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA cache_size = -{CACHE_SIZE}")
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         return db
 
 

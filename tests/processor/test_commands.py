@@ -19,6 +19,7 @@ from aiohttp import web
 
 from azbatchwrap.queues.sqlite import SqliteQueue
 from tests.fixtures_processor import RedisServer, free_port
+from tests.fixtures_stack import LocalStack, run_cli
 from tests.processor.conftest import Inference, echo, until
 
 COMMAND = [sys.executable, "-m", "azbatchwrap.cli.main", "processor"]
@@ -280,3 +281,22 @@ async def test_dead_letters_by_command(tmp_path: Path, inference: Inference) -> 
     assert {one["id"]: one.get("code", "OK") for one in lines(tmp_path / "out.jsonl")} == {
         "r0": "INFERENCE_ERROR", "r1": "OK",
     }  # fmt: skip
+
+
+async def test_a_storage_queue_of_the_instance_on_this_machine(
+    tmp_path: Path, inference: Inference, local_stack: LocalStack
+) -> None:
+    url = ["--queue", "azurequeue://commands"]
+
+    async def step(*words: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(
+            run_cli, "processor", *words, folder=tmp_path, environment=local_stack.environment, stdin=requests(10)
+        )
+
+    assert (await step("submit", *url, "-")).returncode == 0
+    ran = await step("run", *url, "--endpoint", inference.url, "--until-empty")
+    assert ran.returncode == 0, ran.stderr
+    collected = await step("collect", *url, "out.jsonl")
+    assert collected.returncode == 0, collected.stderr
+    assert sorted(one["id"] for one in lines(tmp_path / "out.jsonl")) == sorted(f"r{n}" for n in range(10))
+    assert sum(inference.seen.values()) == 10

@@ -10,7 +10,8 @@ local popped = redis.call('ZPOPMIN', ready, ARGV[1])
 for i = 1, #popped, 2 do
   local id = popped[i]
   local found = redis.call('HMGET', message(id), 'body', 'meta', 'deadline', 'attempts', 'failures', 'crashes', 'created')
-  redis.call('HSET', message(id), 'token', ARGV[3], 'started', found[6] == '0' and 1 or 0)
+  if found[6] == '0' then redis.call('HSET', message(id), 'token', ARGV[3])
+  else redis.call('HSET', message(id), 'token', ARGV[3], 'started', 0) end
   redis.call('ZADD', leased, ends, id)
   claims[#claims + 1] = {id, found}
 end

@@ -35,26 +35,28 @@ local function publish(id, code, error, payload)
 end
 
 local function store(id, fingerprint, code, status, attempts, error, payload)
-  if redis.call('HEXISTS', done, id) == 1 then return 0 end
   local place = redis.call('XADD', results, '*', 'id', id, 'code', code, 'status', status, 'attempts', attempts,
     'error', error, 'payload', payload, 'finished', stamp)
-  redis.call('HSET', done, id, fingerprint .. ' ' .. place)
+  if redis.call('HSETNX', done, id, fingerprint .. ' ' .. place) == 0 then
+    redis.call('XDEL', results, place)
+    return 0
+  end
   publish(id, code, error, payload)
   return 1
 end
 
 local function drop(id)
   redis.call('DEL', message(id))
-  redis.call('ZREM', ready, id)
-  redis.call('ZREM', delayed, id)
-  redis.call('ZREM', leased, id)
   redis.call('ZREM', deadlines, id)
   redis.call('ZREM', ages, id)
+  if redis.call('ZREM', leased, id) == 0 and redis.call('ZREM', ready, id) == 0 then
+    redis.call('ZREM', delayed, id)
+  end
 end
 
 -- End a message with a result. Its fingerprint lives on in `done`.
-local function finish(id, code, status, attempts, error, payload)
-  local fingerprint = redis.call('HGET', message(id), 'fingerprint') or ''
+local function finish(id, code, status, attempts, error, payload, fingerprint)
+  fingerprint = fingerprint or redis.call('HGET', message(id), 'fingerprint') or ''
   local stored = store(id, fingerprint, code, status, attempts, error, payload)
   drop(id)
   return stored

@@ -3,7 +3,9 @@ local limit = tonumber(ARGV[1])
 local counts = {expire(limit), 0, 0, 0}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', leased, '-inf', stamp, 'LIMIT', 0, limit)) do
   local found = redis.call('HMGET', message(id), 'attempts', 'crashes', 'started', 'cancelled', 'deadline', 'rank')
-  local crashes = tonumber(found[2] or 0) + tonumber(found[3] or 0)
+  -- The first death counts whether it was sent or only held.
+  local crashes = tonumber(found[2] or 0)
+  crashes = crashes == 0 and 1 or crashes + tonumber(found[3] or 0)
   if found[4] then
     finish(id, 'CANCELLED', '', found[1], 'cancelled on request', '')
     counts[4] = counts[4] + 1
