@@ -171,13 +171,14 @@ def _dispatch_on_pool(flags: argparse.Namespace) -> int:
     from azbatchwrap.cli.opening import open_batch
     from azbatchwrap.endpoints import read_endpoints
     from azbatchwrap.speechkit import SpeechBatchRequest, parser
+    from azbatchwrap.speechkit.file_list import read_list
     from azbatchwrap.speechkit.on_pool import run_on_pool
 
     config = _config(flags)
     strict = flags.strict_configuration_validation
     endpoints = read_endpoints(flags.configuration_file, parse=parser(os.environ), strict=strict)
     if flags.input_list is not None:
-        files = _listed(flags.input_list, flags.input_folder)
+        files: Sequence[Path] = read_list(flags.input_list, flags.input_folder)
     else:
         files = list_folder(flags.input_folder, SpeechBatchRequest.is_valid_input_file)
     with open_batch() as batch:
@@ -220,6 +221,7 @@ def _config(flags: argparse.Namespace) -> SpeechConfig:
 def _options(flags: argparse.Namespace) -> RunOptions:
     from azbatchwrap.batchkit.options import Mode, RunOptions, ServerOptions
     from azbatchwrap.speechkit import parser
+    from azbatchwrap.speechkit.file_list import read_list
 
     token = flags.token_file.read_text(encoding="utf-8").strip() if flags.token_file else None
     return RunOptions(
@@ -227,24 +229,13 @@ def _options(flags: argparse.Namespace) -> RunOptions:
         endpoints=flags.configuration_file,
         parse=parser(os.environ),
         strict=flags.strict_configuration_validation,
-        files=_listed(flags.input_list, flags.input_folder) if flags.input_list else None,
+        files=read_list(flags.input_list, flags.input_folder) if flags.input_list else None,
         poll_only=flags.poll,
         scratch_folder=flags.scratch_folder,
         server=ServerOptions(flags.host, flags.apiserver_port, token),
         console_level=flags.console_log_level,
         file_level=flags.file_log_level,
     )
-
-
-def _listed(file: Path, folder: Path) -> list[Path]:
-    """The files named in ``file``, one per line; relative names are below the input folder."""
-    from azbatchwrap.errors import ConfigurationError
-
-    try:
-        with file.open(encoding="utf-8", errors="surrogateescape") as lines:
-            return [folder / name for line in lines if (name := line.rstrip("\r\n"))]
-    except OSError as error:
-        raise ConfigurationError(f"-input_list {file}: cannot be read: {error.strerror}") from error
 
 
 if __name__ == "__main__":

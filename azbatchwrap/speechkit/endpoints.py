@@ -14,8 +14,8 @@ from azbatchwrap.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
-#: How the public kit knows Azure's own service by its host.
-CLOUD_HOST = ".stt.speech.microsoft.com"
+#: Azure's own service by its host: as the public kit knows it, and where the REST APIs are.
+CLOUD_HOSTS = (".stt.speech.microsoft.com", ".cognitiveservices.azure.com", ".api.cognitive.microsoft.com")
 #: Real-time factor: sound is sent at most so many times faster than it was spoken. The public kit's default and bounds.
 DEFAULT_RTF, LOWEST_RTF, HIGHEST_RTF = 3.0, 0.1, 7.0
 DEFAULT_LANGUAGE = "en-US"
@@ -60,7 +60,7 @@ def _spec(name: str, entry: Mapping[str, Any], environment: Mapping[str, str]) -
     host = entry.get("host", "localhost")
     if not isinstance(host, str) or not host or any(mark in host for mark in "/ @?#"):
         raise ConfigurationError(f"endpoint {name!r}: host is a name or an address, not {host!r}")
-    cloud = _yes_or_no(name, entry, "isCloudService", default=CLOUD_HOST in host)
+    cloud = _yes_or_no(name, entry, "isCloudService", default=host.endswith(CLOUD_HOSTS))
     secure = _yes_or_no(name, entry, "isSecure", default=cloud)
     port = whole_number(name, "port", entry.get("port", 443 if secure else 5000), 1, 65_535)
     concurrency = whole_number(name, "concurrency", entry.get("concurrency", DEFAULT_CONCURRENCY), 1, MAX_CONCURRENCY)

@@ -52,9 +52,10 @@ def test_defaults_are_the_public_kits() -> None:
     assert spec.options == {"rtf": 3.0, "language": "en-US", "api": "sdk", "cloud": False, "subscription": None}
 
 
-def test_a_cloud_host_is_secure_by_itself() -> None:
-    spec = parser({"KEY": "secret"})("a", {"host": "westus.stt.speech.microsoft.com", "subscription": "$KEY"})
-    assert spec.url == "https://westus.stt.speech.microsoft.com:443"
+@pytest.mark.parametrize("host", ["westus.stt.speech.microsoft.com", "mine.cognitiveservices.azure.com"])
+def test_a_cloud_host_is_secure_by_itself(host: str) -> None:
+    spec = parser({"KEY": "secret"})("a", {"host": host, "subscription": "$KEY"})
+    assert spec.url == f"https://{host}:443"
     assert spec.options["cloud"] is True
     assert spec.options["subscription"] == "secret"
 
