@@ -27,11 +27,13 @@ class AmlPart:
 
     port: int
     secret: Secret
+    #: Where the Batch service answers on TLS.
+    batch_tls_port: int
     is_on: bool = True
 
     @classmethod
     def new(cls, port: int) -> AmlPart:
-        return cls(port, _new_key())
+        return cls(port, _new_key(), _other_port(port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,25 @@ class Instance:
         }
         content: dict[str, Any] = {"version": 1, "batch": batch, "storage": storage}
         if self.aml is not None:
-            content["aml"] = {"port": self.aml.port, "secret": self.aml.secret.reveal(), "is_on": self.aml.is_on}
+            content["aml"] = {
+                "port": self.aml.port,
+                "secret": self.aml.secret.reveal(),
+                "batch_tls_port": self.aml.batch_tls_port,
+                "is_on": self.aml.is_on,
+            }
         write_private(path, content)
 
 
 def _read_aml(content: Mapping[str, Any] | None) -> AmlPart | None:
-    return AmlPart(content["port"], Secret(content["secret"]), content["is_on"]) if content else None
+    if not content:
+        return None
+    port = content["port"]
+    tls_port = content.get("batch_tls_port") or _other_port(port)  # kept from the next `up` on
+    return AmlPart(port, Secret(content["secret"]), tls_port, content["is_on"])
+
+
+def _other_port(port: int) -> int:
+    return next(each for each in free_ports(2) if each != port)
 
 
 def free_ports(count: int) -> tuple[int, ...]:

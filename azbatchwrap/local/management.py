@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class ManagementService:
     secret: Secret
     port: int
     storage: Secret
+    #: The Batch service whose management side is here: account, key, url, tls_port.
+    batch: Mapping[str, Any] = field(repr=False)
     max_processes: int | None = None
     #: Faults to set at the start, in place of those of the last run; ``None`` keeps those (see arm/faults.py).
     faults: tuple[Mapping[str, Any], ...] | None = None
@@ -58,6 +60,7 @@ class ManagementService:
             "storage": self.storage.reveal(),
             "port": self.port,
             "max_processes": self.max_processes or os.cpu_count() or 1,
+            "batch": dict(self.batch),
             "faults": None if self.faults is None else list(self.faults),
         }
         write_private(settings, content)

@@ -28,6 +28,8 @@ from urllib.parse import urlsplit
 from azbatchwrap.config import ENDPOINT_FILE, Secret, data_folder, parse_storage, read_json_object
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.local import processes
+from azbatchwrap.local.admin import BatchAdmin, Refused
+from azbatchwrap.local.arm.certificate import Certificate
 from azbatchwrap.local.arm.names import SUBSCRIPTION
 from azbatchwrap.local.instance import AmlPart, Instance, free_ports, is_free, write_private
 from azbatchwrap.local.management import START_TIMEOUT as MANAGEMENT_START_TIMEOUT
@@ -69,6 +71,8 @@ class Options:
     aml_port: int | None = None
     #: Faults of the management plane, in place of those of its last run (see arm/faults.py).
     aml_faults: tuple[Mapping[str, Any], ...] | None = None
+    #: Faults of the Batch service that are to change (see batch/chaos.py).
+    chaos: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,10 @@ class BatchService:
     key: Secret
     port: int
     max_processes: int | None
+    #: With the management plane: where it answers on TLS, with which certificate, and what signs the tokens it takes.
+    tls_port: int | None = None
+    certificate: Certificate | None = None
+    token_secret: Secret | None = None
 
     @property
     def service(self) -> processes.Service:
@@ -90,22 +98,53 @@ class BatchService:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> subprocess.Popen[bytes]:
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the management plane must know of it."""
+        return {"account": BATCH_ACCOUNT, "key": self.key.reveal(), "url": self.url, "tls_port": self.tls_port}
+
+    @property
+    def admin(self) -> BatchAdmin:
+        return BatchAdmin(self.url, BATCH_ACCOUNT, self.key)
+
+    def start(self, chaos: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        """Start with the faults of the last run and ``chaos`` over them."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = Path(self.service.mark)
-        kept = read_json_object(settings) if settings.exists() else {}
-        content = {
+        content: dict[str, Any] = {
             "account": BATCH_ACCOUNT,
             "key": self.key.reveal(),
             "host": "127.0.0.1",
             "port": self.port,
             "data_dir": str(self.folder),
             "max_processes": self.max_processes or os.cpu_count() or 1,
-            "chaos": kept.get("chaos", {}),
+            "chaos": {**self.chaos, **chaos},
         }
+        if self.certificate is not None and self.token_secret is not None:
+            self.certificate.ensure()
+            files = {"certificate": str(self.certificate.chain), "key": str(self.certificate.key)}
+            content |= {"tls": {"port": self.tls_port, **files}, "token_secret": self.token_secret.reveal()}
         write_private(settings, content)
         command = [sys.executable, "-m", "azbatchwrap.local.batch", "--config", str(settings)]
         return processes.spawn(self.service, command, folder=self.folder)
+
+    @property
+    def chaos(self) -> Mapping[str, Any]:
+        """The faults that the next start begins with."""
+        settings = Path(self.service.mark)
+        kept = read_json_object(settings).get("chaos", {}) if settings.exists() else {}
+        assert isinstance(kept, dict)
+        return kept
+
+    def change_chaos(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Change the faults while it runs, and keep them for the next start. Raises ConfigurationError."""
+        try:
+            in_force: Mapping[str, Any] = self.admin.ask("PATCH", "/_local/chaos", dict(changes))
+        except (Refused, OSError) as error:
+            raise ConfigurationError(f"the Batch service did not take {dict(changes)}: {error}") from error
+        settings = Path(self.service.mark)
+        write_private(settings, read_json_object(settings) | {"chaos": dict(in_force)})
+        return in_force
 
     def stop(self) -> bool:
         return processes.stop(self.service, BATCH_STOP_GRACE)
@@ -156,12 +195,16 @@ class Stack:
         return self.folder / "logs" / f"{part}.log"
 
     def _batch(self, instance: Instance) -> BatchService:
+        management = instance.aml if instance.aml is not None and instance.aml.is_on else None
         return BatchService(
             folder=self.folder / "batch",
             log=self.log_file("batch"),
             key=instance.batch_key,
             port=instance.batch_port,
             max_processes=instance.max_processes,
+            tls_port=management.batch_tls_port if management else None,
+            certificate=Certificate(self.folder / "tls") if management else None,
+            token_secret=management.secret if management else None,
         )
 
     def _azurite(self, instance: Instance) -> Azurite | None:
@@ -191,6 +234,7 @@ class Stack:
             secret=instance.aml.secret,
             port=instance.aml.port,
             storage=storage,
+            batch=self._batch(instance).facts,
             max_processes=instance.max_processes,
             faults=faults,
         )
@@ -256,6 +300,17 @@ class Stack:
             parts.append(_part_status("aml", SUBSCRIPTION, management.url, management.service, authority))
         return Status(self.folder, tuple(parts))
 
+    def chaos(self, changes: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """The Batch service's faults in force, changed before if asked for. Raises ConfigurationError.
+
+        What is changed stays for the next start.
+        """
+        instance = self._instance()
+        if instance is None or self._batch(instance).service.listens() is None:
+            raise ConfigurationError(f"no Batch service is up in {self.folder}. Run `azbatchwrap local up` first")
+        with self._changing():
+            return self._batch(instance).change_chaos(changes or {})
+
     def endpoint(self) -> Mapping[str, Any]:
         """What ``endpoint.json`` says. ConfigurationError when the instance is not up."""
         path = self.folder / ENDPOINT_FILE
@@ -320,7 +375,11 @@ class Stack:
             wanted = options.aml or options.aml_port is not None
             return AmlPart.new(options.aml_port or free_ports(1)[0]) if wanted else None
         port = _chosen_port("--aml-port", kept.port, options.aml_port, runs=runs)
-        return replace(kept, port=port, is_on=kept.is_on if options.aml is None else options.aml)
+        tls_port = kept.batch_tls_port
+        if self._batch(instance).service.listens() is None and not is_free(tls_port):
+            (tls_port,) = free_ports(1)  # nothing that was handed out names it
+        is_on = kept.is_on if options.aml is None else options.aml
+        return replace(kept, port=port, batch_tls_port=tls_port, is_on=is_on)
 
     @staticmethod
     def _chosen_storage(instance: Instance, options: Options) -> Secret | None:
@@ -338,13 +397,16 @@ class Stack:
         batch, azurite = self._batch(instance), self._azurite(instance)
         management = self._management(instance, options.aml_faults)
         self._end_what_hangs(self._parts(instance))
+        self._end_what_lacks_tls(batch)
         started: list[tuple[processes.Service, subprocess.Popen[bytes], float]] = []
         try:
             if azurite is not None and azurite.service.listens() is None:
                 self._tell_of_unclean_end(azurite)
                 started.append((azurite.service, azurite.start(self._progress), STORAGE_START_TIMEOUT))
             if batch.service.listens() is None:
-                started.append((batch.service, batch.start(), BATCH_START_TIMEOUT))
+                started.append((batch.service, batch.start(options.chaos or {}), BATCH_START_TIMEOUT))
+            elif options.chaos:
+                batch.change_chaos(options.chaos)
             if management is not None and management.service.listens() is None:
                 started.append((management.service, management.start(), MANAGEMENT_START_TIMEOUT))
             for service, process, timeout in started:
@@ -377,6 +439,13 @@ class Stack:
                 self._progress.message(f"{name} (process {said['pid']}) runs but does not answer: starting it again")
                 processes.stop(part.service, PROBE_TIMEOUT)
 
+    def _end_what_lacks_tls(self, batch: BatchService) -> None:
+        """The management plane came later than the Batch service, which answers to tokens only from its start on."""
+        said = batch.service.listens()
+        if said is not None and batch.tls_port is not None and "tls_port" not in said:
+            self._progress.message("the Batch service starts again, to answer on TLS too: tasks that ran begin anew")
+            batch.stop()
+
     def _tell_of_unclean_end(self, azurite: Azurite) -> None:
         if azurite.ended_uncleanly():
             self._progress.message(
@@ -407,6 +476,8 @@ class Stack:
                 "pid": batch_said.get("pid"),
             },
         }
+        if batch.tls_port is not None:
+            content["batch"]["tls_url"] = f"https://127.0.0.1:{batch.tls_port}"
         if azurite is not None:
             account = parse_storage(azurite.connection_string)
             storage_said = azurite.service.listens() or {}

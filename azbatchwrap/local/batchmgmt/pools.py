@@ -1,0 +1,270 @@
+"""Pools as the management plane shows and takes them: the data plane's own pools, in the other spelling."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from azbatchwrap.local.arm import ids
+from azbatchwrap.local.arm.errors import ArmError, bad_request
+from azbatchwrap.local.arm.exchange import Answer, Request, page
+from azbatchwrap.local.arm.router import Route
+from azbatchwrap.local.batchmgmt.account import require
+from azbatchwrap.local.batchmgmt.names import ACCOUNT
+from azbatchwrap.local.batchmgmt.service import BatchService
+
+if TYPE_CHECKING:
+    from azbatchwrap.local.arm.service import Arm
+
+#: The management plane's spelling -> the data plane's, wherever the member is.
+_SPELLINGS = {
+    "nodeAgentSkuId": "nodeAgentSKUId",
+    "inboundNatPools": "inboundNATPools",
+    "dynamicVnetAssignmentScope": "dynamicVNetAssignmentScope",
+    "userName": "username",
+}
+_BACK = {data: management for management, data in _SPELLINGS.items()}
+#: Words that the management plane writes with capitals.
+_WORDS = {"pool": "Pool", "task": "Task", "nonadmin": "NonAdmin", "admin": "Admin"}
+#: Members that are called and shaped alike in both planes.
+_SHARED = (
+    "displayName",
+    "vmSize",
+    "networkConfiguration",
+    "taskSlotsPerNode",
+    "taskSchedulingPolicy",
+    "userAccounts",
+    "metadata",
+    "startTask",
+    "mountConfiguration",
+    "upgradePolicy",
+)
+#: What ``PATCH`` can change besides the scale.
+_CHANGES = ("metadata", "startTask", "networkConfiguration", "taskSlotsPerNode", "taskSchedulingPolicy", "userAccounts")
+
+
+class Pools:
+    """Handlers. Nothing is kept here: what a client sees is the data plane's state."""
+
+    def __init__(self, service: BatchService) -> None:
+        self._service = service
+
+    async def get(self, arm: Arm, request: Request) -> Answer:
+        account = require(arm, request)["id"]
+        pool = await self._service.data("GET", f"/pools/{request.names[3]}")
+        return _answer(account, pool)
+
+    async def list_all(self, arm: Arm, request: Request) -> Answer:
+        account = require(arm, request)["id"]
+        found = await self._service.data("GET", "/pools")
+        return page(request, [_shown(account, pool) for pool in found["value"]])
+
+    async def put(self, arm: Arm, request: Request) -> Answer:
+        """Make a pool; one that is there is changed to what the body says."""
+        account, name, body = require(arm, request)["id"], request.names[3], request.json()
+        properties = dict(body.get("properties") or {})
+        if await self._exists(name):
+            await self._change(name, properties)
+        else:
+            await self._service.data("POST", "/pools", _to_data(name, properties))
+        if body.get("identity") is not None:
+            await self._identify(name, body["identity"])
+        return _answer(account, await self._service.data("GET", f"/pools/{name}"))
+
+    async def patch(self, arm: Arm, request: Request) -> Answer:
+        account, name, body = require(arm, request)["id"], request.names[3], request.json()
+        await self._service.data("GET", f"/pools/{name}")
+        await self._change(name, dict(body.get("properties") or {}))
+        if body.get("identity") is not None:
+            await self._identify(name, body["identity"])
+        return _answer(account, await self._service.data("GET", f"/pools/{name}"))
+
+    async def delete(self, arm: Arm, request: Request) -> Answer:
+        require(arm, request)
+        if not await self._exists(request.names[3]):
+            return Answer(204)
+        await self._service.data("DELETE", f"/pools/{request.names[3]}")
+        return Answer(200)
+
+    async def disable_autoscale(self, arm: Arm, request: Request) -> Answer:
+        account = require(arm, request)["id"]
+        await self._service.data("POST", f"/pools/{request.names[3]}/disableautoscale")
+        return _answer(account, await self._service.data("GET", f"/pools/{request.names[3]}"))
+
+    async def stop_resize(self, arm: Arm, request: Request) -> Answer:
+        account = require(arm, request)["id"]
+        await self._service.data("POST", f"/pools/{request.names[3]}/stopresize")
+        return _answer(account, await self._service.data("GET", f"/pools/{request.names[3]}"))
+
+    async def _exists(self, name: str) -> bool:
+        try:
+            await self._service.data("GET", f"/pools/{name}")
+        except ArmError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    async def _change(self, name: str, properties: dict[str, Any]) -> None:
+        changes = {key: _respelled(properties[key], _SPELLINGS) for key in _CHANGES if properties.get(key) is not None}
+        if properties.get("applicationPackages") is not None:
+            changes["applicationPackageReferences"] = [_reference(each) for each in properties["applicationPackages"]]
+        if changes:
+            await self._service.data("PATCH", f"/pools/{name}", changes)
+        scale = properties.get("scaleSettings") or {}
+        if scale.get("autoScale"):
+            await self._service.data("POST", f"/pools/{name}/enableautoscale", _autoscale(scale["autoScale"]))
+        elif scale.get("fixedScale"):
+            await self._resize(name, scale["fixedScale"])
+
+    async def _resize(self, name: str, wanted: dict[str, Any]) -> None:
+        """Only when there is something to do: a resize of an autoscaled pool turns that off first."""
+        pool = await self._service.data("GET", f"/pools/{name}")
+        if pool["enableAutoScale"]:
+            await self._service.data("POST", f"/pools/{name}/disableautoscale")
+        targets = {key: wanted.get(key) or 0 for key in ("targetDedicatedNodes", "targetLowPriorityNodes")}
+        if any(pool[key] != value for key, value in targets.items()):
+            further = {key: wanted[key] for key in ("resizeTimeout", "nodeDeallocationOption") if wanted.get(key)}
+            await self._service.data("POST", f"/pools/{name}/resize", targets | further)
+
+    async def _identify(self, name: str, identity: dict[str, Any]) -> None:
+        """Give the pool its user-assigned identities; tasks see them named, and no token comes of them here."""
+        kind = str(identity.get("type", "None"))
+        if kind not in {"None", "UserAssigned"}:
+            raise bad_request(f"A pool's identity is UserAssigned or None, not {kind}.", "InvalidRequestBody")
+        resources = [{"resourceId": each} for each in identity.get("userAssignedIdentities") or ()]
+        shown = {"type": kind, "userAssignedIdentities": resources} if resources else None
+        await self._service.local("PUT", f"/pools/{name}", {"identity": shown} if shown else {})
+
+    def routes(self) -> list[Route]:
+        pools = "/batchAccounts/{}/pools"
+        pool = f"{pools}/{{}}"
+        return [
+            ("GET", pools, self.list_all),
+            ("GET", pool, self.get),
+            ("PUT", pool, self.put),
+            ("PATCH", pool, self.patch),
+            ("DELETE", pool, self.delete),
+            ("POST", f"{pool}/disableAutoScale", self.disable_autoscale),
+            ("POST", f"{pool}/stopResize", self.stop_resize),
+        ]
+
+
+# From here to the data plane
+
+
+def _to_data(name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    body: dict[str, Any] = {"id": name}
+    body |= {key: _respelled(properties[key], _SPELLINGS) for key in _SHARED if properties.get(key) is not None}
+    machine = (properties.get("deploymentConfiguration") or {}).get("virtualMachineConfiguration")
+    if machine is not None:
+        body["virtualMachineConfiguration"] = _machine(machine)
+    if properties.get("applicationPackages"):
+        body["applicationPackageReferences"] = [_reference(each) for each in properties["applicationPackages"]]
+    if properties.get("interNodeCommunication"):
+        body["enableInterNodeCommunication"] = str(properties["interNodeCommunication"]).lower() == "enabled"
+    scale = properties.get("scaleSettings") or {}
+    if scale.get("autoScale"):
+        body |= {"enableAutoScale": True, **_autoscale(scale["autoScale"])}
+    elif scale.get("fixedScale"):
+        body |= {key: value for key, value in scale["fixedScale"].items() if key != "nodeDeallocationOption"}
+    return body
+
+
+def _machine(machine: dict[str, Any]) -> dict[str, Any]:
+    spelled: dict[str, Any] = _respelled(machine, _SPELLINGS)
+    image = dict(spelled.get("imageReference") or {})
+    if "id" in image:
+        image["virtualMachineImageId"] = image.pop("id")
+    return {**spelled, "imageReference": image}
+
+
+def _autoscale(given: dict[str, Any]) -> dict[str, Any]:
+    interval = given.get("evaluationInterval")
+    return {"autoScaleFormula": given.get("formula"), **({"autoScaleEvaluationInterval": interval} if interval else {})}
+
+
+def _reference(given: dict[str, Any]) -> dict[str, Any]:
+    application = ids.parse(str(given.get("id", ""))).name
+    return {"applicationId": application, **({"version": given["version"]} if given.get("version") else {})}
+
+
+def _respelled(value: Any, spellings: dict[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_respelled(each, spellings) for each in value]
+    if isinstance(value, dict):
+        return {spellings.get(name, name): _respelled(inner, spellings) for name, inner in value.items()}
+    return value
+
+
+# And back
+
+
+def _answer(account: str, pool: dict[str, Any]) -> Answer:
+    return Answer(200, _shown(account, pool), {"etag": f'W/"{pool["eTag"]}"'})
+
+
+def _shown(account: str, pool: dict[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = {key: _respelled(pool[key], _BACK) for key in _SHARED if key in pool}
+    for holder in (properties.get("startTask"), *properties.get("userAccounts", ())):
+        _capitalise(holder)
+    properties |= {
+        "lastModified": pool["lastModified"],
+        "creationTime": pool["creationTime"],
+        "provisioningState": "Deleting" if pool["state"] == "deleting" else "Succeeded",
+        "provisioningStateTransitionTime": pool["stateTransitionTime"],
+        "allocationState": pool["allocationState"].capitalize(),
+        "allocationStateTransitionTime": pool["allocationStateTransitionTime"],
+        "currentDedicatedNodes": pool["currentDedicatedNodes"],
+        "currentLowPriorityNodes": pool["currentLowPriorityNodes"],
+        "interNodeCommunication": "Enabled" if pool["enableInterNodeCommunication"] else "Disabled",
+        "scaleSettings": _scale(pool),
+    }
+    if (machine := pool.get("virtualMachineConfiguration")) is not None:
+        spelled = _respelled(machine, _BACK)
+        image = spelled["imageReference"]
+        if "virtualMachineImageId" in image:
+            image["id"] = image.pop("virtualMachineImageId")
+        properties["deploymentConfiguration"] = {"virtualMachineConfiguration": spelled}
+    if (packages := pool.get("applicationPackageReferences")) is not None:
+        properties["applicationPackages"] = [
+            {
+                "id": f"{account}/applications/{each['applicationId']}",
+                **({"version": each["version"]} if "version" in each else {}),
+            }
+            for each in packages
+        ]
+    if (run := pool.get("autoScaleRun")) is not None:
+        properties["autoScaleRun"] = {"evaluationTime": run["timestamp"], "results": run.get("results", "")}
+    return {
+        "id": f"{account}/pools/{pool['id']}",
+        "name": pool["id"],
+        "type": f"{ACCOUNT}/pools",
+        "etag": f'W/"{pool["eTag"]}"',
+        **_identity(pool),
+        "properties": properties,
+    }
+
+
+def _identity(pool: dict[str, Any]) -> dict[str, Any]:
+    if "identity" not in pool:
+        return {}
+    named: dict[str, Any] = {each["resourceId"]: {} for each in pool["identity"].get("userAssignedIdentities", ())}
+    return {"identity": {"type": pool["identity"]["type"], "userAssignedIdentities": named}}
+
+
+def _scale(pool: dict[str, Any]) -> dict[str, Any]:
+    if pool["enableAutoScale"]:
+        settings = {"formula": pool["autoScaleFormula"], "evaluationInterval": pool["autoScaleEvaluationInterval"]}
+        return {"autoScale": settings}
+    keys = ("targetDedicatedNodes", "targetLowPriorityNodes", "resizeTimeout")
+    return {"fixedScale": {key: pool[key] for key in keys}}
+
+
+def _capitalise(holder: dict[str, Any] | None) -> None:
+    """Scopes and elevation levels, in place."""
+    if holder is None:
+        return
+    for place in (holder, holder.get("userIdentity", {}).get("autoUser", {})):
+        for name in ("scope", "elevationLevel"):
+            if name in place:
+                place[name] = _WORDS.get(str(place[name]).lower(), place[name])
