@@ -192,17 +192,10 @@ def _expand_one(name: str, node: Mapping[str, Any], level: _Level, lookup: Looku
     specification = lookup(str(reference)) if reference else node
     kind = specification.get("type") or node.get("type")
     full = f"{level.prefix}{name}"
-    bound = {key: _bind(full, key, given, level) for key, given in (node.get("inputs") or {}).items()}
-    declared = specification.get("inputs") or {}
-    try:
-        inputs = defaulted(declared, {key: given for key, given in bound.items() if given is not None})
-    except PlanError as error:
-        raise PlanError(f"the job {full}: {error}") from None
-    declared_outputs = specification.get("outputs") or {}
-    given_outputs = node.get("outputs") or {}
-    outputs = {
-        key: _bind_output(given_outputs.get(key), declaration, level) for key, declaration in declared_outputs.items()
-    }
+    inputs = _bind_inputs(full, node, specification, level)
+    given = node.get("outputs") or {}
+    declared = specification.get("outputs") or {}
+    outputs = {key: _bind_output(given.get(key), declaration, level) for key, declaration in declared.items()}
     compute = node.get("computeId") or node.get("compute") or level.compute
     if kind == "pipeline":
         inner = _Level(f"{full}.", inputs, outputs, compute)
@@ -211,21 +204,19 @@ def _expand_one(name: str, node: Mapping[str, Any], level: _Level, lookup: Looku
         return
     if kind != "command":
         raise PlanError(f"the job {full} is of type {kind}; this service runs command and pipeline components")
-    steps.append(
-        Step(
-            name=full,
-            command=str(specification["command"]),
-            code=specification.get("code"),
-            environment=specification.get("environment"),
-            inputs=inputs,
-            outputs=outputs,
-            variables={
-                **(specification.get("environment_variables") or {}),
-                **(node.get("environment_variables") or node.get("environmentVariables") or {}),
-            },
-            compute=compute,
-        )
-    )
+    own = node.get("environment_variables") or node.get("environmentVariables") or {}
+    variables = {**(specification.get("environment_variables") or {}), **own}
+    code, environment = specification.get("code"), specification.get("environment")
+    steps.append(Step(full, str(specification["command"]), code, environment, inputs, outputs, variables, compute))
+
+
+def _bind_inputs(full: str, node: Mapping[str, Any], specification: Specification, level: _Level) -> dict[str, Given]:
+    bound = {key: _bind(full, key, given, level) for key, given in (node.get("inputs") or {}).items()}
+    try:
+        given = {key: found for key, found in bound.items() if found is not None}
+        return defaulted(specification.get("inputs") or {}, given)
+    except PlanError as error:
+        raise PlanError(f"the job {full}: {error}") from None
 
 
 def _makers(inner: _Level, specification: Specification, full: str) -> dict[str, tuple[str, str]]:

@@ -11,12 +11,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.x509 import CertificateBuilder
 
 #: How long a certificate lasts, and how long before its end a new one is made (days).
 LIFETIME_DAYS, RENEWAL_DAYS = 825, 30
 #: Where a program on this machine says which authorities it trusts, in the order that `requests` asks.
 BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-_OURS = "# azbatchwrap: Azure on this machine\n"
+AUTHORITY_NAME = "azbatchwrap: Azure on this machine"
+_OURS = f"# {AUTHORITY_NAME}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,53 +86,61 @@ def _make() -> tuple[bytes, bytes, bytes]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    places = [x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")), x509.DNSName("localhost")]
+    authority = _begin(AUTHORITY_NAME, authority_key, authority_key, is_authority=True)
+    server = (
+        _begin("127.0.0.1", server_key, authority_key, is_authority=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(places), critical=False)
+    )
+    pem = serialization.Encoding.PEM
+    return (
+        authority.sign(authority_key, hashes.SHA256()).public_bytes(pem),
+        server.sign(authority_key, hashes.SHA256()).public_bytes(pem),
+        server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+
+
+def _begin(
+    subject: str, key: EllipticCurvePrivateKey, issuer_key: EllipticCurvePrivateKey, *, is_authority: bool
+) -> CertificateBuilder:
+    """What both certificates have, with the extensions that strict clients insist on."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
 
     def name(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
-    start = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=1)
-    authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = name("azbatchwrap: Azure on this machine")
-    usage = {
-        "digital_signature": False, "content_commitment": False, "key_encipherment": False, "data_encipherment": False,
-        "key_agreement": False, "key_cert_sign": False, "crl_sign": False, "encipher_only": False,
-        "decipher_only": False,
-    }  # fmt: skip
-
-    def begin(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(start)
-            .not_valid_after(start + dt.timedelta(days=LIFETIME_DAYS))
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-            )
-        )
-
-    authority = (
-        begin(issuer, authority_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.KeyUsage(**{**usage, "key_cert_sign": True, "crl_sign": True}), critical=True)
-        .sign(authority_key, hashes.SHA256())
+    start = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=1)  # clocks differ
+    usage = x509.KeyUsage(
+        digital_signature=not is_authority,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
     )
-    places = [x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")), x509.DNSName("localhost")]
-    server = (
-        begin(name("127.0.0.1"), server_key)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.KeyUsage(**{**usage, "digital_signature": True}), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(places), critical=False)
-        .sign(authority_key, hashes.SHA256())
+    path_length = 0 if is_authority else None
+    issuer = issuer_key.public_key()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name(subject))
+        .issuer_name(name(AUTHORITY_NAME))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + dt.timedelta(days=LIFETIME_DAYS))
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=path_length), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
     )
-    pem = serialization.Encoding.PEM
-    key = server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return authority.public_bytes(pem), server.public_bytes(pem), key
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -98,21 +98,40 @@ def _target(request: Request) -> ResourceId:
 
 def _put(arm: Arm, request: Request) -> Answer:
     rid = arm.resources.spelled(_target(request))
-    group = arm.store.load("group", ids.group_key(rid.subscription, rid.group))
-    if group is None:
-        raise group_not_found(rid.group)
+    group = _require_group(arm, rid)
     before = arm.resources.find(rid)
     if before is not None and _shown(arm, before)["properties"]["provisioningState"] == "Running":
         raise conflict(f"The deployment '{rid.name}' is still running.", "DeploymentActive")
     properties = request.json().get("properties") or {}
     scope = _scope(arm, rid, group, properties)
-    planned = _plan(scope, properties.get("template") or {}, rid)
-    document: Document = {
+    template = properties.get("template") or {}
+    planned = _plan(scope, template, rid)
+    document = _document(rid, scope, str(properties.get("mode") or "Incremental"))
+    how = _make_all(arm, planned, scope, document["_steps"])
+    document["properties"]["outputs"] = _outputs(scope, template, document["_steps"])
+    arm.resources.save(document)
+    error = _shown(arm, document)["properties"]["error"]
+    failure = (error["code"], error["message"]) if error else how.failure
+    operation = arm.operations.begin("deployment", rid.key, Provisioning(how.seconds, failure))
+    place = f"{request.base}{rid.text}/operationStatuses/{operation['id']}?api-version={request.version}"
+    headers = {"azure-asyncoperation": place, "retry-after": operations.RETRY_AFTER}
+    return Answer(200 if before else 201, arm.resources.show(document), headers)
+
+
+def _require_group(arm: Arm, rid: ResourceId) -> Document:
+    group = arm.store.load("group", ids.group_key(rid.subscription, rid.group))
+    if group is None:
+        raise group_not_found(rid.group)
+    return group
+
+
+def _document(rid: ResourceId, scope: Scope, mode: str) -> Document:
+    return {
         "id": rid.text,
         "name": rid.name,
         "type": DEPLOYMENT,
         "properties": {
-            "mode": properties.get("mode", "Incremental"),
+            "mode": mode,
             "parameters": {name: {"value": value} for name, value in scope.parameters.items()},
             "timestamp": operations.timestamp(),
             "correlationId": str(uuid.uuid4()),
@@ -122,24 +141,20 @@ def _put(arm: Arm, request: Request) -> Answer:
         "_started": time.time(),
         "_steps": [],
     }
-    longest: Provisioning = Provisioning()
+
+
+def _make_all(
+    arm: Arm, planned: list[tuple[ResourceId, dict[str, Any]]], scope: Scope, steps: list[dict[str, Any]]
+) -> Provisioning:
+    """Make one after the other until one fails, and note each in ``steps``; returns how long it all takes."""
+    longest = Provisioning()
     for target, body in planned:
         step, how = _make(arm, target, evaluate(body, scope))
-        document["_steps"].append(step)
+        steps.append(step)
         longest = _longer(longest, how)
         if step["error"] or (how.seconds == 0 and how.failure):
             break  # what may depend on it is not begun
-    document["properties"]["outputs"] = _outputs(scope, properties.get("template") or {}, document["_steps"])
-    arm.resources.save(document)
-    shown = _shown(arm, document)
-    failure = ("DeploymentFailed", shown["properties"]["error"]["message"]) if shown["properties"]["error"] else None
-    operation = arm.operations.begin("deployment", rid.key, Provisioning(longest.seconds, failure or longest.failure))
-    place = f"{request.base}{rid.text}/operationStatuses/{operation['id']}?api-version={request.version}"
-    return Answer(
-        200 if before else 201,
-        arm.resources.show(document),
-        {"azure-asyncoperation": place, "retry-after": operations.RETRY_AFTER},
-    )
+    return longest
 
 
 def _longer(one: Provisioning, other: Provisioning) -> Provisioning:
@@ -263,11 +278,9 @@ def _outputs(scope: Scope, template: Mapping[str, Any], steps: list[dict[str, An
 
 def _validate(arm: Arm, request: Request) -> Answer:
     rid = arm.resources.spelled(_target(request))
-    group = arm.store.load("group", ids.group_key(rid.subscription, rid.group))
-    if group is None:
-        raise group_not_found(rid.group)
     properties = request.json().get("properties") or {}
-    _plan(_scope(arm, rid, group, properties), properties.get("template") or {}, rid)
+    scope = _scope(arm, rid, _require_group(arm, rid), properties)
+    _plan(scope, properties.get("template") or {}, rid)
     return Answer(200, {"id": rid.text, "name": rid.name, "properties": {"provisioningState": "Succeeded"}})
 
 
