@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,17 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """How a run ended. ``undone``: items that were accepted and have no result yet; ``faults``: what else went wrong."""
+    """How a run ended. ``undone``: items that were accepted and have no result yet; ``faults``: what else went wrong.
+
+    ``complete``: every batch was done to its end. A run that is ended while it lists its items does not know how many
+    are undone.
+    """
 
     mode: Mode
     counts: Counts
     faults: tuple[str, ...] = ()
     interrupted: bool = False
+    complete: bool = True
 
     @property
     def undone(self) -> int:
@@ -56,7 +61,7 @@ class RunReport:
         """0 all done, 1 some failed (or, in ONESHOT, were left undone), 130 interrupted."""
         if self.interrupted:
             return INTERRUPTED
-        left = self.mode is Mode.ONESHOT and self.undone > 0
+        left = self.mode is Mode.ONESHOT and not self.complete
         return 1 if self.counts.failed or self.faults or left else 0
 
 
@@ -105,11 +110,11 @@ class _Run:
 
     async def go(self) -> RunReport:
         specs = self._specs()
-        _raise_descriptor_limit(sum(spec.concurrency for spec in specs))
+        limit = _descriptors_for(sum(spec.concurrency for spec in specs))
         checker = self.batch_type.get_endpoint_status_checker(self.config)
         pool = EndpointPool(specs, checker=checker, policy=self.options.health)
         with self._signals():
-            async with pool, Dispatcher(pool) as dispatcher, _together() as beside:
+            async with pool, Dispatcher(pool, max_in_flight=limit) as dispatcher, _together() as beside:
                 if self.source is not None:
                     source = self.source
                     self.on_scan.append(lambda: source.apply(pool))
@@ -128,7 +133,7 @@ class _Run:
 
     async def _work(self, dispatcher: Dispatcher) -> RunReport:
         daemon = self.options.mode is Mode.DAEMON
-        first = [] if daemon else await asyncio.to_thread(self._oneshot_files)
+        first: Sequence[Path] = [] if daemon else await asyncio.to_thread(self._oneshot_files)
         request = self.batch_type.from_config(first, self.config)
         batch = await dispatcher.submit(request, self.config.output_folder, open_end=daemon, reuse=self.reuse)
         async with _together() as beside:
@@ -139,9 +144,9 @@ class _Run:
         await dispatcher.end(batch)
         return self._report([batch])
 
-    def _oneshot_files(self) -> list[Path]:
+    def _oneshot_files(self) -> Sequence[Path]:
         if self.options.files is not None:
-            return list(self.options.files)
+            return self.options.files  # a million of them need not be in memory at once
         folder = self._input_folder()
         try:
             return list_folder(folder, self._is_valid, recursive=self.options.recursive)
@@ -225,7 +230,8 @@ class _Run:
 
     def _report(self, batches: list[Batch]) -> RunReport:
         faults = tuple(batch.fault for batch in batches if batch.fault)
-        return RunReport(self.options.mode, totals(batches), faults, self.interrupted)
+        complete = all(batch.done.is_set() for batch in batches)
+        return RunReport(self.options.mode, totals(batches), faults, self.interrupted, complete)
 
     # --- signals ---
 
@@ -288,17 +294,23 @@ async def _together() -> Any:
         await end_tasks(tasks)
 
 
-def _raise_descriptor_limit(slots: int) -> None:
-    """A connection per slot needs a descriptor: take what the system allows, and say when that is too little."""
+def _descriptors_for(slots: int) -> int | None:
+    """How many items may be in flight: a connection per slot needs a descriptor. None: as many as there are slots.
+
+    Takes what the system allows, and says when that is too little.
+    """
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = slots + OTHER_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
+        return None
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         soft = allowed
-    if soft < needed:
-        log.warning("only %d files may be open (ulimit -n): fewer than %d items will be in flight", soft, slots)
+    if soft >= needed:
+        return None
+    fewer = max(1, soft - OTHER_DESCRIPTORS)
+    log.warning("only %d files may be open (ulimit -n): at most %d items are in flight, not %d", soft, fewer, slots)
+    return fewer

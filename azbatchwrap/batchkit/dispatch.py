@@ -56,8 +56,10 @@ class _Slot:
 class Dispatcher:
     """Use as ``async with Dispatcher(pool) as dispatcher``, with the pool already entered."""
 
-    def __init__(self, pool: EndpointPool) -> None:
+    def __init__(self, pool: EndpointPool, *, max_in_flight: int | None = None) -> None:
+        """``max_in_flight``: items at once on all endpoints together, where the system allows fewer than their slots."""
         self.pool = pool
+        self._limit = max_in_flight
         self.batches: list[Batch] = []
         self._turns: deque[Batch] = deque()
         self._slots: dict[Member, list[_Slot]] = {}
@@ -67,6 +69,7 @@ class Dispatcher:
         self._timer: asyncio.TimerHandle | None = None
         self._sequence = 0
         self._draining = False
+        self.in_flight = 0
         self._threads = Threads()
         self._processes = Processes()
         self._ticker: asyncio.Task[None]
@@ -121,10 +124,6 @@ class Dispatcher:
                     slot.task.cancel()
         await asyncio.sleep(0)
         await batch.close()
-
-    @property
-    def in_flight(self) -> int:
-        return sum(slot.work is not None for slots in self._slots.values() for slot in slots)
 
     async def drain(self, limit: float) -> None:
         """Give out nothing more, and leave items in flight up to ``limit`` seconds."""
@@ -199,10 +198,13 @@ class Dispatcher:
     def _take(self, member: Member) -> Work | None:
         if self._draining or not member.has_room(self._loop.time()):
             return None
+        if self._limit is not None and self.in_flight >= self._limit:
+            return None
         work = self._take_ready(member) if self._ready else None
         if work is None:
             work = self._take_new(member)
         if work is not None:
+            self.in_flight += 1
             member.in_flight += 1
             work.batch.counts.running += 1
         return work
@@ -278,6 +280,7 @@ class Dispatcher:
             outcome = error
         finally:
             slot.deadline, slot.expired, slot.work = None, False, None
+            self.in_flight -= 1
             member.in_flight -= 1
             batch.counts.running -= 1
         self._settle(work, member, outcome, time.perf_counter() - started)
@@ -287,6 +290,8 @@ class Dispatcher:
         if type(outcome) is WorkItemResult and outcome.passed:
             work.attempts += 1
             self.pool.learned(member, Fate.SERVED)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("%s on %s: done in %.3f s", work.item.id, member.name, latency)
             work.batch.record(work, outcome, endpoint=member.name, latency=latency)
             return
         fate, free = _fate_of(outcome)
@@ -341,6 +346,8 @@ class Dispatcher:
             self._drop_unacceptable()
             if self._ready:
                 self._wake(len(self._ready))
+            if self._limit is not None and self._turns:
+                self._wake(self._limit - self.in_flight)
 
 
 def _checked(found: Any) -> WorkItemResult | Exception:

@@ -67,7 +67,13 @@ async def test_larger_items_go_first(servers: Servers, run_batch: Run) -> None:
     order: list[str] = []
     server = servers.new(answer=lambda body, _: order.append(body) or web.json_response({}))
     words = [Word(id=f"{n}", text=f"{n}", priority=float(n)) for n in (3, 1, 5, 2)] + [Word(id="?", text="?")]
-    await run_batch([spec_of(server, 1)], batch_of(words))
+    server.stop()
+
+    async def meanwhile(_: Any, batch: Any) -> None:
+        await until(lambda: batch.counts.queued == 5)
+        server.start()
+
+    await run_batch([spec_of(server, 1)], batch_of(words), meanwhile=meanwhile)
     assert order == ["5", "3", "2", "1", "?"]
 
 

@@ -49,12 +49,14 @@ class Client:
     def text_for(*servers: Server, concurrency: int = 4) -> str:
         return json.dumps({f"e{s.port}": {"url": s.url, "concurrency": concurrency} for s in servers})
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        command = [
+    def command(self, *options: str) -> list[str]:
+        return [
             sys.executable, "-m", "azbatchwrap.cli.main", "batchkit", "run", f"{CONSUMER}:{self._kind}", "-e",
             str(self.endpoints), "-i", str(self.input), "-o", str(self.output), "--json", *options,
         ]  # fmt: skip
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(self.command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self._processes.append(process)
         return process
 
@@ -185,6 +187,17 @@ def test_sigterm_finishes_what_is_in_flight_and_the_next_start_does_the_rest(cli
     assert (code, facts["passed"], server.asked) == (0, 30, 30)
 
 
+def test_sigterm_before_anything_was_listed_is_no_success(client: Client, servers: Servers) -> None:
+    server = servers.new(delay=60)
+    client.use(server)
+    os.mkfifo(client.input / "a.txt")  # its listing waits for a writer
+    running = client.start()
+    wait_for((client.output / ".batchkit" / "run.json").exists)
+    running.send_signal(signal.SIGTERM)
+    code, facts, _ = client.end(running)
+    assert (code, facts["passed"], facts["undone"]) == (1, 0, 0)
+
+
 def test_kill_9_again_and_again_leaves_one_result_per_item(client: Client, servers: Servers) -> None:
     server = servers.new(delay=0.01)
     client.use(server)
@@ -311,6 +324,24 @@ def test_daemon_scans_by_signal_and_by_polling_where_no_notifications_come(
 
 
 # --- other ------------------------------------------------------------------------------------------------------------
+
+
+def test_few_file_descriptors_are_enough(client: Client, servers: Servers) -> None:
+    made = [servers.new(delay=0.01) for _ in range(3)]
+    client.use(*made, concurrency=100)
+    (client.input / "a.txt").write_text(lines(600))
+    command = [
+        "sh",
+        "-c",
+        'ulimit -n 100; exec "$@"',
+        "sh",
+        *client.command("--log-folder", str(client.output / "log")),
+    ]
+    process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    assert process.returncode == 0, process.stderr
+    assert sum(server.asked for server in made) == 600
+    assert max(server.most_in_flight for server in made) <= 36
+    assert "ulimit" in (client.output / "log" / "run.log").read_text()
 
 
 def test_the_log_folder_gets_a_run_log(client: Client, servers: Servers, tmp_path: Path) -> None:
