@@ -149,6 +149,23 @@ def test_resume_goes_on_where_an_attempt_failed(place: Place, standins: Standins
     assert round(standin.requests()[-1]["seconds"], 1) == 2.2, f"only the rest of {sound} was sent"
 
 
+def test_resume_after_a_container_died_in_the_middle_of_a_file(place: Place, standins: Standins) -> None:
+    write_wave(place.sounds / "long.wav", (tone(0.5) + silence(1)) * 16)
+    container = standins()
+    place.configure(A=container.entry())
+    client = place.start("-resume")
+    wait_for(lambda: [r for r in container.requests() if r["seconds"] > 8], "a third of the file to be sent")
+    container.end(signal.SIGKILL)
+    container.start()
+    _, log = client.communicate(timeout=100)
+    assert client.returncode == 0, log
+    result = place.result("long_wav.json")
+    ends = [round(entry["OffsetInSeconds"] + entry["DurationInSeconds"], 1) for entry in result["SegmentResults"]]
+    assert ends == [0.5 + 1.5 * number for number in range(16)], "every phrase once"
+    assert container.requests()[0]["seconds"] < 20, "what was understood before was not sent again"
+    assert place.entries()["long.wav"]["retries"] == 1
+
+
 def test_several_languages_go_to_endpoints_that_tell_them_apart(place: Place, standins: Standins) -> None:
     plain, lid = standins(), standins()
     write_wave(place.sounds / "a.wav", (tone(0.5) + silence(1)) * 3)
