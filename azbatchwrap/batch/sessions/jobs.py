@@ -73,7 +73,11 @@ class SessionJobs:
         #: Tasks of earlier jobs of this name that succeeded: id -> job.
         self._done: dict[str, str] = {}
         self.opened: dict[str, SessionJob] = {}
+        #: Where calls go. None: the job is yet to be made, as `_job_id`.
         self.current: SessionJob | None = None
+        self._job_id = ""
+        self._deployed: Deployed | None = None
+        self._found = False
 
     # -- files --
 
@@ -103,29 +107,38 @@ class SessionJobs:
 
     # -- jobs --
 
-    def open(self, modules: Iterable[str]) -> SessionJob:
-        """The job for calls into ``modules``: the present one while the files are the same. Raises AzBatchWrapError."""
-        missing = set(modules) - self._modules
-        if self.current is not None and not missing and self.manager.storage.input_names() == self._inputs:
-            return self.current
-        deployed = self.deploy(modules)
-        if self.current is None or self.current.facts.deployment != deployed.hash:
-            self.current = self._open_for(deployed)
-        return self.current
+    def look_up(self, modules: Iterable[str]) -> None:
+        """Find the job for calls into ``modules``, or what it is to be called; the present one while the files are the same.
 
-    def _open_for(self, deployed: Deployed) -> SessionJob:
+        Raises AzBatchWrapError.
+        """
+        missing = set(modules) - self._modules
+        if self._found and not missing and self.manager.storage.input_names() == self._inputs:
+            return
+        deployed = self.deploy(modules)
+        if not self._found or self._deployed != deployed:
+            self._deployed = deployed
+            self.current = self._find(deployed)
+        self._found = True
+
+    def _find(self, deployed: Deployed) -> SessionJob | None:
+        """The job that takes calls on these files, if there is one; `_job_id` is what the next one is called."""
         for job in self.opened.values():
             if job.facts.deployment == deployed.hash and not job.facts.ended:
                 return job
         if not self.wishes.name:
-            return self._make(names.new_id("session"), deployed)
+            self._job_id = names.new_id("session")
+            return None
         base = self.base_id(deployed)
         for generation in range(1, MOST_GENERATIONS):
-            job_id = base if generation == 1 else f"{base}-{generation}"
-            job = self._resume(job_id) or self._make(job_id, deployed)
-            if not job.facts.ended:
-                return job
-            self._remember_done(job.facts)
+            self._job_id = base if generation == 1 else f"{base}-{generation}"
+            try:
+                facts = self.manager.jobs.facts(self._job_id)
+            except NotFound:
+                return None
+            if not facts.ended:
+                return self._take_up(facts)
+            self._remember_done(facts)
         raise ConfigurationError(
             f"session {self.wishes.name} has {MOST_GENERATIONS} jobs: delete them, or take another name"
         )
@@ -137,34 +150,27 @@ class SessionJobs:
 
     def attach(self, job_id: str) -> SessionJob:
         """Take up a job by its id. Raises NotFound, ConfigurationError."""
-        facts = self.manager.jobs.facts(job_id)
-        self.current = self._enter(facts)
-        self._read_tasks(self.current)
+        self.current = self._take_up(self.manager.jobs.facts(job_id))
         return self.current
 
-    def _resume(self, job_id: str) -> SessionJob | None:
-        try:
-            facts = self.manager.jobs.facts(job_id)
-        except NotFound:
-            return None
+    def _take_up(self, facts: JobFacts) -> SessionJob:
         job = self._enter(facts)
-        if not facts.ended:
-            self._read_tasks(job)
-            self.manager.use_existing_pool(facts.pool_id)
+        self._read_tasks(job)
+        self.manager.use_existing_pool(facts.pool_id)
         return job
 
-    def _make(self, job_id: str, deployed: Deployed) -> SessionJob:
-        pool_id = self._choose_pool()
-        known = {names.CONTENT: deployed.hash, **({names.SESSION: self.wishes.name} if self.wishes.name else {})}
+    def _make(self) -> SessionJob:
+        assert self._deployed is not None
+        job_id, pool_id = self._job_id, self._choose_pool()
+        known = {names.CONTENT: self._deployed.hash, names.SESSION: self.wishes.name or job_id}
         try:
             self.manager.create_a_job(
-                pool_id, job_id=job_id, limit=self.wishes.limit, deployed=deployed, keep_open=True, metadata=known
+                pool_id, job_id=job_id, limit=self.wishes.limit, deployed=self._deployed, keep_open=True, metadata=known
             )
         except Conflict as error:
             # Another driver of the same session was faster.
             if not self.wishes.name or error.code != "JobExists":
                 raise
-            self.manager.storage.create_output_folder(self.manager.storage.output_container)
         return self._enter(self.manager.jobs.facts(job_id))
 
     def _enter(self, facts: JobFacts) -> SessionJob:
@@ -215,8 +221,7 @@ class SessionJobs:
         A call whose task is there already counts as sent: its id says that it is the same. ``refused`` hears of those
         that the service does not take.
         """
-        job = self.current
-        assert job is not None
+        job = self.current = self.current or self._make()
         fresh = {call.future.task_id: call for call in calls if call.future.task_id not in job.there}
         again: list[Call] = []
 
@@ -248,6 +253,5 @@ class SessionJobs:
 
     def _leave(self, job: SessionJob) -> None:
         _log.info("job %s has ended; what is left goes to another one", job.facts.job_id)
-        self.current = None
+        self.current, self._found = None, False
         self.opened.pop(job.facts.job_id, None)
-        self._files = None

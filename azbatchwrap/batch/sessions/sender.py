@@ -146,7 +146,7 @@ class Sender:
         """Send calls and have their tasks watched. Another job takes over from one that ended in between."""
         left = [call for call in calls if not call.future.done()]
         while left:
-            self._jobs.open({call.target.module for call in left})
+            self._jobs.look_up({call.target.module for call in left})
             known, fresh = [], []
             for call in left:
                 job_id = self._jobs.done_in(call.future.task_id)

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from azbatchwrap.batch.health import Health
-from azbatchwrap.batch.results import TASK_FIELDS, ErrorInfo, Results, TaskResult, from_service
+from azbatchwrap.batch.jobs import JobFacts
+from azbatchwrap.batch.results import TASK_FIELDS, ErrorInfo, Results, TaskResult
 from azbatchwrap.batch.service import Json, Service, at, parse_time, wire_time
 from azbatchwrap.batch.wait import OUTAGE_PATIENCE, OVERLAP, QUIET_LOOKS, Pace
 from azbatchwrap.errors import AzBatchWrapError, ServiceError, TaskFailed, Throttled, Unreachable
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 #: Results read at once.
 READERS = 8
-#: A look may take this part of the time: thousands of tasks that end within the overlap make it long.
+#: Lists may take this part of the time: thousands of tasks that end within the overlap make them long.
 LOOKING_SHARE = 0.1
 _FIELDS = (*TASK_FIELDS, "stateTransitionTime")
 
@@ -48,6 +49,8 @@ class Watcher:
         self._changed = threading.Condition()
         self._stopping = False
         self._away_since: float | None = None
+        #: Seconds that the present round has spent on lists.
+        self._listing = 0.0
         self._thread: threading.Thread | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="azbatchwrap-results")
 
@@ -78,7 +81,7 @@ class Watcher:
     def _run(self) -> None:
         interval, quiet, next_check = self._pace.shortest, 0, time.monotonic() + self._pace.pool
         while self._wait(interval):
-            began = time.monotonic()
+            self._listing = 0.0
             try:
                 changed = self._look_everywhere(thorough=quiet >= QUIET_LOOKS)
                 if time.monotonic() >= next_check:
@@ -95,7 +98,7 @@ class Watcher:
                 changed = False
             quiet = 0 if changed else (quiet + 1) % (QUIET_LOOKS + 1)
             interval = self._pace.next(interval, changed=changed)
-            interval = max(interval, (time.monotonic() - began) / LOOKING_SHARE if changed else 0.0)
+            interval = max(interval, self._listing / LOOKING_SHARE)
 
     def _wait(self, interval: float) -> bool:
         """Pause; with nothing to watch, until there is. False when it is time to stop."""
@@ -118,7 +121,10 @@ class Watcher:
         if since is not None:
             text += f" and stateTransitionTime ge datetime'{wire_time(since - OVERLAP)}'"
         ended: list[tuple[Future, Json]] = []
-        for task in self._service.list(at("jobs", job_id, "tasks"), filter=text, select=_FIELDS):
+        began = time.monotonic()
+        found = list(self._service.list(at("jobs", job_id, "tasks"), filter=text, select=_FIELDS))
+        self._listing += time.monotonic() - began
+        for task in found:
             moment = parse_time(task["stateTransitionTime"])
             self._seen_until[job_id] = max(self._seen_until.get(job_id, moment), moment)
             if (future := self._take(job_id, task["id"])) is not None:
@@ -158,24 +164,25 @@ class Watcher:
         for job_id in waiting:
             facts = self._jobs.manager.jobs.facts(job_id)
             if facts.state == "completed":
-                self._end_all(job_id)
+                self._end_all(facts)
                 continue
             health = self._health.setdefault(job_id, Health(self._service, facts.pool_id, job_id))
             for line in health.check():
                 self._progress.message(line)
 
-    def _end_all(self, job_id: str) -> None:
+    def _end_all(self, facts: JobFacts) -> None:
         """The job is over: what has not ended never will."""
-        self._look(job_id, thorough=True)
-        facts = self._jobs.manager.jobs.facts(job_id)
-        for task in self._service.list(at("jobs", job_id, "tasks"), select=_FIELDS):
-            if (future := self._take(job_id, task["id"])) is not None:
-                settle(future, from_service(task, facts), "", by_pickle=self._by_pickle)
         with self._changed:
-            lost, self._pending[job_id] = self._pending[job_id], {}
-        for future in lost.values():
-            error = ErrorInfo("ResultLost", f"job {job_id} has ended, and has no such task")
-            settle(future, TaskResult(future.task_id, "lost", job_id, error=error), "", by_pickle=self._by_pickle)
+            waiting = set(self._pending[facts.job_id])
+        results = Results(self._service, self._jobs.manager.storage, facts)
+        for task in self._service.list(at("jobs", facts.job_id, "tasks"), select=_FIELDS):
+            if task["id"] in waiting and (future := self._take(facts.job_id, task["id"])) is not None:
+                self._settle(results, future, task)
+        for task_id in waiting:
+            if (future := self._take(facts.job_id, task_id)) is not None:
+                error = ErrorInfo("ResultLost", f"job {facts.job_id} has ended, and has no such task")
+                lost = TaskResult(task_id, "lost", facts.job_id, error=error)
+                settle(future, lost, "", by_pickle=self._by_pickle)
         self._ended()
 
     def _is_an_outage(self, error: AzBatchWrapError) -> bool:
