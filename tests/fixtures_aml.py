@@ -90,8 +90,9 @@ class AmlStack(LocalStack):
 
 
 def use(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    # azure-ai-ml remembers the cloud in this variable.
-    monkeypatch.delenv("AZUREML_CURRENT_CLOUD", raising=False)
+    # azure-ai-ml remembers the cloud in this variable: it is to be gone before the test, and after it.
+    monkeypatch.setenv("AZUREML_CURRENT_CLOUD", "")
+    monkeypatch.delenv("AZUREML_CURRENT_CLOUD")
     for name, value in environment.items():
         if name.startswith(("AZURE_", "ARM_", "REQUESTS_", "AZBATCHWRAP_")):
             monkeypatch.setenv(name, value)

@@ -91,9 +91,8 @@ class Fault:
 class Faults:
     """The faults in force. They are kept with the state: a restart changes nothing."""
 
-    def __init__(self, store: Store, default_seconds: float = 0.0) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._default = Provisioning(default_seconds)
         self._number = max((int(key) for key, _ in store.below("fault", "")), default=0)
 
     def add(self, given: Mapping[str, Any]) -> str:
@@ -125,9 +124,9 @@ class Faults:
         return self._take(method, path, ("lost",)) is not None
 
     def provisioning(self, method: Literal["PUT", "PATCH", "DELETE"], path: str) -> Provisioning:
-        """How the long-running operation of this request goes."""
+        """How the long-running operation of this request goes: without a fault it is over at once."""
         fault = self._take(method, path, OPERATIONS)
-        return fault.provisioning() if fault is not None else self._default
+        return fault.provisioning() if fault is not None else Provisioning()
 
     def _take(self, method: str, path: str, kinds: tuple[str, ...]) -> Fault | None:
         for key, given in self._store.below("fault", ""):

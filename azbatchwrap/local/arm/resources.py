@@ -112,9 +112,12 @@ class Resources:
 
     def below(self, prefix: str, kind: str | None = None) -> list[Document]:
         """Resources whose id lies below ``prefix``, of one kind or of all."""
-        keys = [key for key, _ in self._arm.store.below("resource", prefix.lower().rstrip("/") + "/")]
-        found = (self.find_key(key) for key in keys)
         wanted = kind.lower() if kind else None
+        keys = self._arm.store.keys("resource", prefix.lower().rstrip("/") + "/")
+        if wanted is not None:
+            last = f"/{wanted.rpartition('/')[2]}/"
+            keys = [key for key in keys if last in key]
+        found = (self.find_key(key) for key in keys)
         return [each for each in found if each is not None and wanted in {None, str(each["type"]).lower()}]
 
     def show(self, document: Document) -> Document:

@@ -90,10 +90,7 @@ async def serve(settings: Settings) -> None:
         ssl_certfile=str(certificate.chain),
         ssl_keyfile=str(certificate.key),
     )
-    # Lost answers (faults.py) are cut on purpose; uvicorn would call each an error.
-    logging.getLogger("uvicorn.error").addFilter(
-        lambda record: "without completing response" not in record.getMessage()
-    )
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     server = uvicorn.Server(config)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,6 +101,14 @@ async def serve(settings: Settings) -> None:
     finally:
         (settings.data_dir / LISTENING_FILE).unlink(missing_ok=True)
         await arm.stop()
+
+
+#: What uvicorn calls errors and is none: answers lost on purpose (faults.py), idle clients at the end.
+_NO_NEWS = ("without completing response", "timeout graceful shutdown exceeded")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not any(words in record.getMessage() for words in _NO_NEWS)
 
 
 def _stop(server: uvicorn.Server) -> None:

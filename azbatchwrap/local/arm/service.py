@@ -41,8 +41,6 @@ class Settings:
     port: int = 0
     #: Faults in force from the start, in place of those of the last run (``None``: those stay).
     faults: tuple[dict[str, Any], ...] | None = None
-    #: How long everything that is provisioned takes.
-    provisioning_seconds: float = 0.0
     #: Jobs' processes at a time.
     max_processes: int = 2
     #: The instance's Batch service (account, key, url, tls_port), whose management side is here.
@@ -56,7 +54,7 @@ class Arm:
         self.settings = settings
         self.store = Store(settings.data_dir / "state.sqlite3")
         self.tokens = Tokens(settings.client_secret)
-        self.faults = Faults(self.store, settings.provisioning_seconds)
+        self.faults = Faults(self.store)
         self.operations = Operations(self.store)
         self.operations.effects["delete-group"] = lambda key, succeeded: groups.dropped(self, key, succeeded)
         self.resources = Resources(self)

@@ -13,8 +13,8 @@ from azbatchwrap.local.arm.tokens import LIFETIME_SECONDS
 if TYPE_CHECKING:
     from azbatchwrap.local.arm.service import Arm
 
-#: Addresses that answer without a token.
-OPEN = ("/metadata/endpoints", f"/{TENANT}/", "/discovery", "/_local/health")
+#: Addresses that answer without a token. The az CLI puts a slash behind the login endpoint that ends in one.
+OPEN = ("/metadata/endpoints", f"/{TENANT}/", f"//{TENANT}/", "/discovery", "/_local/health")
 #: Addresses of our own, for who knows the client secret.
 ADMIN = "/_local/"
 
@@ -106,6 +106,7 @@ def check_admin(arm: Arm, request: Request) -> None:
 ROUTES: list[Route] = [
     ("GET", "/metadata/endpoints", endpoints),
     ("GET", f"/{TENANT}/.well-known/openid-configuration", discovery),
+    ("GET", f"/{TENANT}/v2.0/.well-known/openid-configuration", discovery),
     ("POST", f"/{TENANT}/oauth2/token", token),
     ("GET", f"{ADMIN}health", health),
     ("GET POST DELETE", f"{ADMIN}faults", faults),

@@ -54,6 +54,14 @@ class Store:
         for key, body in rows:
             yield key, orjson.loads(body)
 
+    def keys(self, kind: str, prefix: str) -> list[str]:
+        """The keys that begin with ``prefix``, in the order of their creation."""
+        rows = self._database.execute(
+            "SELECT key FROM documents WHERE kind = ? AND key >= ? AND key < ? ORDER BY number",
+            (kind, prefix, prefix + "\U0010ffff"),
+        )
+        return [key for (key,) in rows]
+
     def commit(self) -> None:
         if self._database.in_transaction:
             self._database.execute("COMMIT")

@@ -42,6 +42,13 @@ class TestWorkspaces:
         default = space.ok("GET", f"{space.path}/datastores?isDefault=true&api-version=2024-01-01")["value"]
         assert [each["name"] for each in default] == ["workspaceblobstore"]
 
+    def test_lists_of_a_group_and_of_the_subscription(self, space: Space) -> None:
+        kind = "providers/Microsoft.MachineLearningServices/workspaces"
+        of_group = space.ok("GET", f"{space.group}/{kind}")["value"]
+        assert [each["id"] for each in of_group] == [space.path]
+        everywhere = space.ok("GET", f"/subscriptions/{SUBSCRIPTION}/{kind}")["value"]
+        assert space.path in [each["id"] for each in everywhere]
+
     def test_a_deleted_one_keeps_its_name(self, own: Space) -> None:
         before = own.ok("GET", own.path)["properties"]["workspaceId"]
         own.ok("DELETE", own.path)

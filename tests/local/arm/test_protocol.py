@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+
 import pytest
 import requests
 
@@ -55,6 +58,16 @@ class TestTokens:
 
         with pytest.raises(requests.exceptions.SSLError):
             requests.get(f"{arm.url}/metadata/endpoints", verify=certifi.where(), timeout=TIMEOUT)
+
+    def test_the_certificate_satisfies_strict_clients(self, arm: ArmProcess) -> None:
+        """As Python's own have been since 3.13."""
+        context = ssl.create_default_context(cafile=arm.bundle)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        with (
+            socket.create_connection(("127.0.0.1", arm.port), timeout=TIMEOUT) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+        ):
+            assert secure.version() in {"TLSv1.2", "TLSv1.3"}
 
 
 class TestRequests:
