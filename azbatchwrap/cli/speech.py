@@ -176,7 +176,8 @@ def _dispatch_on_pool(flags: argparse.Namespace) -> int:
 
     config = _config(flags)
     strict = flags.strict_configuration_validation
-    endpoints = read_endpoints(flags.configuration_file, parse=parser(os.environ), strict=strict)
+    parse = parser(os.environ, runs_here=False)
+    endpoints = read_endpoints(flags.configuration_file, parse=parse, strict=strict)
     if flags.input_list is not None:
         files: Sequence[Path] = read_list(flags.input_list, flags.input_folder)
     else:

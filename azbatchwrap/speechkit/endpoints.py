@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 from collections.abc import Mapping
 from enum import Enum
@@ -38,8 +39,11 @@ class Api(Enum):
     SHORT = "short"  # the REST API for short audio: up to 60 s
 
 
-def parser(environment: Mapping[str, str]) -> Parse:
-    """Reads one entry of the file. A ``subscription`` that begins with ``$`` names a variable of ``environment``."""
+def parser(environment: Mapping[str, str], *, runs_here: bool = True) -> Parse:
+    """Reads one entry of the file. A ``subscription`` that begins with ``$`` names a variable of ``environment``.
+
+    ``runs_here``: the endpoint is used by this process, which needs the Speech SDK for ``api: sdk``.
+    """
 
     def parse(name: str, entry: Any) -> EndpointSpec:
         if entry is None:
@@ -51,9 +55,22 @@ def parser(environment: Mapping[str, str]) -> Parse:
             raise ConfigurationError(
                 f"endpoint {name!r}: unknown {', '.join(unknown)}; known: {', '.join(sorted(KEYS))}"
             )
-        return _spec(name, entry, environment)
+        spec = _spec(name, entry, environment)
+        if runs_here and spec.options["api"] == Api.SDK.value and not _has_sdk():
+            raise ConfigurationError(
+                f"endpoint {name!r}: api: sdk needs the Speech SDK, which is not installed: "
+                f"pip install 'azbatchwrap[speech]', or api: fast"
+            )
+        return spec
 
     return parse
+
+
+def _has_sdk() -> bool:
+    try:
+        return importlib.util.find_spec("azure.cognitiveservices.speech") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _spec(name: str, entry: Mapping[str, Any], environment: Mapping[str, str]) -> EndpointSpec:

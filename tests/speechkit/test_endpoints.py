@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,14 @@ def test_a_cloud_host_is_secure_by_itself(host: str) -> None:
 def test_wrong_entries_are_named(entry: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=f"'a'.*{said}"):
         parser({})("a", entry)
+
+
+def test_without_the_sdk_its_endpoints_are_refused_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "azure.cognitiveservices", None)
+    with pytest.raises(ConfigurationError, match=r"azbatchwrap\[speech\]"):
+        parser({})("a", {})
+    assert parser({})("a", {"api": "fast"}).options["api"] == "fast"
+    assert parser({}, runs_here=False)("a", {}).options["api"] == "sdk"
 
 
 def test_strict_refuses_what_else_is_left_out() -> None:
