@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import uuid
@@ -52,7 +53,10 @@ class ArmApp:
         answer = await self._answer(request, receive)
         if not request.path.startswith(signin.ADMIN):
             self._arm.journal.add(request.method, request.path, request.version, answer.status)
-        await _send(request, answer, send)
+        if answer.is_lost:
+            _break_off(send)
+        else:
+            await _send(request, answer, send)
 
     async def _answer(self, request: Request, receive: Receive) -> Answer:
         arm = self._arm
@@ -124,6 +128,15 @@ async def _read_body(receive: Receive) -> bytes:
     return b"".join(pieces)
 
 
+def _break_off(send: Send) -> None:
+    """Close the connection without a word: the client cannot know whether its request was carried out.
+
+    ASGI has no message for it; uvicorn's connection is what its ``send`` belongs to.
+    """
+    transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
+    transport.abort()
+
+
 async def _send(request: Request, answer: Answer, send: Send) -> None:
     body = b"" if answer.body is None else orjson.dumps(answer.body)
     headers = {
@@ -136,15 +149,9 @@ async def _send(request: Request, answer: Answer, send: Send) -> None:
     client_id = request.headers.get("x-ms-client-request-id")
     if client_id:
         headers["x-ms-client-request-id"] = client_id
-    if answer.is_lost:
-        # Says that more comes than does: the server then closes the connection, and the client knows nothing.
-        headers["content-length"] = str(len(body) + 1)
-        body = b""
-    elif answer.status not in {204, 304}:
+    if answer.status not in {204, 304}:
         headers["content-length"] = str(len(body))
     headers |= answer.headers
     wire = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": wire})
-    if answer.is_lost:
-        return
     await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})

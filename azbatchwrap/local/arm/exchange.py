@@ -56,7 +56,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``lost`` is carried out, but the client never sees the end of it (see faults.py)."""
+    """``is_lost``: what was asked is done, but the client gets no answer (see faults.py)."""
 
     status: int = 200
     body: Any = None

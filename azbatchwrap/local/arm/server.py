@@ -104,7 +104,7 @@ async def serve(settings: Settings) -> None:
 
 
 #: What uvicorn calls errors and is none: answers lost on purpose (faults.py), idle clients at the end.
-_NO_NEWS = ("without completing response", "timeout graceful shutdown exceeded")
+_NO_NEWS = ("without starting response", "timeout graceful shutdown exceeded")
 
 
 def _is_news(record: logging.LogRecord) -> bool:
