@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -91,6 +92,16 @@ def _log_option(command: _Command) -> _Command:
     )(command)
 
 
+def _patience_option(command: _Command) -> _Command:
+    return click.option(
+        "--timeout",
+        "patience",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="How long one resource may take (default: an hour); the service goes on by itself.",
+    )(command)
+
+
 def _adopt_option(command: _Command) -> _Command:
     return click.option("--adopt", is_flag=True, help="Take over resources that batchcreate did not make.")(command)
 
@@ -121,10 +132,12 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _connected(settings: Settings) -> Iterator[Context]:
+def _connected(settings: Settings, patience: float | None = None) -> Iterator[Context]:
     from azbatchwrap.pipelines import context
 
     found = context.connect(settings, os.environ)
+    if patience is not None:
+        found.arm.operation_timeout = patience
     try:
         yield found
     finally:
@@ -222,6 +235,7 @@ def _shown(value: object) -> str:
 @_yes_option
 @click.option("--allow-replace", is_flag=True, help="Remove and make again what cannot be changed.")
 @_adopt_option
+@_patience_option
 @_log_option
 @_json_option
 def apply(
@@ -232,6 +246,7 @@ def apply(
     yes: bool,
     allow_replace: bool,
     adopt: bool,
+    patience: float | None,
     log_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -243,15 +258,8 @@ def apply(
       batchcreate apply saved-plan.json
     """
     if plan_file is None:
-        _apply(
-            _settings(file, pairs),
-            None,
-            yes=yes,
-            allow_replace=allow_replace,
-            adopt=adopt,
-            log_file=log_file,
-            as_json=as_json,
-        )
+        how = _How(yes, allow_replace, adopt, patience, log_file, as_json)
+        _apply(_settings(file, pairs), None, how)
         return
     if file is not None or pairs:
         raise ConfigurationError("a saved plan has its configuration in it: leave --config and --set out")
@@ -259,44 +267,41 @@ def apply(
 
     record = settings.read_file(plan_file)
     saved = plan.load(record, str(plan_file))
-    _apply(
-        settings.from_values(saved.settings, f"plan: {plan_file}"),
-        saved,
-        yes=True,
-        allow_replace=allow_replace,
-        adopt=bool(record.get("adopt")),
-        log_file=log_file,
-        as_json=as_json,
-    )
+    # Whoever saved a plan and names it here has looked at it.
+    how = _How(True, allow_replace, bool(record.get("adopt")), patience, log_file, as_json)
+    _apply(settings.from_values(saved.settings, f"plan: {plan_file}"), saved, how)
 
 
-def _apply(
-    settings: Settings,
-    saved: Plan | None,
-    *,
-    yes: bool,
-    allow_replace: bool,
-    adopt: bool,
-    log_file: Path | None,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """The options of an apply. ``patience`` is seconds for one resource."""
+
+    yes: bool = True
+    allow_replace: bool = False
+    adopt: bool = False
+    patience: float | None = None
+    log_file: Path | None = None
+    as_json: bool = False
+
+
+def _apply(settings: Settings, saved: Plan | None, how: _How) -> None:
     from azbatchwrap.pipelines import apply, jobs, plan
 
-    with _connected(settings) as context, _progress() as progress:
+    with _connected(settings, how.patience) as context, _progress() as progress:
         progress.message(f"looking at the resource group {settings.resource_group} …")
-        made = plan.make(context, adopt=adopt)
+        made = plan.make(context, adopt=how.adopt)
         if saved is not None:
             plan.check_still_valid(saved, made)
-        if not as_json:
+        if not how.as_json:
             _show_plan(made)
         if made.has_changes:
-            _confirm("Apply these changes?", yes=yes)
-        with _logged("apply", settings, log_file) as log:
+            _confirm("Apply these changes?", yes=how.yes)
+        with _logged("apply", settings, how.log_file) as log:
             log.progress = progress
-            apply.apply(context, made, log, allow_replace=allow_replace)
+            apply.apply(context, made, log, allow_replace=how.allow_replace)
             facts = jobs.outputs(context)
             log.info |= facts
-    if as_json:
+    if how.as_json:
         print_json({"counts": made.counts(), "steps": log.steps, "outputs": facts, "log": str(log.file)})
     else:
         print_facts({name: facts[name] for name in ("endpoint", "scoring_uri", "deployment", "component_version")})
@@ -375,6 +380,7 @@ def drift(ctx: click.Context, file: Path | None, pairs: tuple[str, ...], *, deta
 @_yes_option
 @click.option("--purge", is_flag=True, help="For good: no recovery of the workspace and its key vault.")
 @click.option("--keep", multiple=True, metavar="RESOURCE", help="A kind or resource that stays, with what it needs.")
+@_patience_option
 @_log_option
 @_json_option
 def destroy(
@@ -384,6 +390,7 @@ def destroy(
     yes: bool,
     purge: bool,
     keep: tuple[str, ...],
+    patience: float | None,
     log_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -397,7 +404,7 @@ def destroy(
     from azbatchwrap.pipelines import destroy as destruction
 
     settings = _settings(file, pairs)
-    with _connected(settings) as context, _progress() as progress:
+    with _connected(settings, patience) as context, _progress() as progress:
         found = destruction.make(context, keep)
         if not as_json:
             for key, label in found.going:
@@ -623,7 +630,7 @@ def _run_first_form(file: Path | None, given: Mapping[str, str]) -> int:
     from azbatchwrap.pipelines import settings
 
     loaded = settings.load(file, flags=given, environment=os.environ)
-    _apply(loaded, None, yes=True, allow_replace=False, adopt=False, log_file=None, as_json=False)
+    _apply(loaded, None, _How())
     return 0
 
 

@@ -139,7 +139,8 @@ class Arm:
 
     def sleep(self, seconds: float) -> None:
         """Raises WaitTimeout when the run was stopped meanwhile."""
-        (self.pause or self._stopping.wait)(seconds)
+        wait = self._stopping.wait if self.pause is None else self.pause
+        wait(seconds)
         if self._stopping.is_set():
             raise WaitTimeout("stopped while the service was at work; it goes on by itself")
 

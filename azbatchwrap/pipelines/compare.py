@@ -58,7 +58,8 @@ def _normal(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_normal(name, each) for each in value]
     if isinstance(value, Mapping):
-        return {str(key).lower(): _normal(str(key).lower(), each) for key, each in value.items() if each is not None}
+        words = {str(key).lower(): _normal(str(key).lower(), each) for key, each in value.items()}
+        return {key: each for key, each in words.items() if each is not None} or None
     if not isinstance(value, str):
         return value
     return _normal_text(name, value)

@@ -24,7 +24,9 @@ def run(
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
             while running or (waiting and failure is None):
-                for key in [key for key in waiting if failure is None and needs.get(key, set()) & jobs.keys() <= done]:
+                ready = [key for key in waiting if needs.get(key, set()) & jobs.keys() <= done]
+                # No more than can run: what is only submitted would still begin after a failure.
+                for key in ready[: WORKERS - len(running)] if failure is None else ():
                     running[pool.submit(waiting.pop(key))] = key
                 assert running, f"{', '.join(waiting)} need each other"
                 for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -102,30 +102,57 @@ class Driver:
             context.close()
 
 
+def lay_out(folder: Path) -> None:
+    """Names of its own, a script and data that may be edited."""
+    token = secrets.token_hex(4)
+    (folder / "batch").mkdir()
+    for name in ("batch.py", "data.txt"):
+        (folder / "batch" / name).write_bytes((settings.SCORING_FOLDER / name).read_bytes())
+    values = {
+        "subid": SUBSCRIPTION,
+        "resourceGroup": f"group-{token}",
+        "workspace": f"space{token}",
+        "source_container": f"source-{token}",
+        "result_container": f"result-{token}",
+        "score_script": "batch/batch.py",
+        "data": "batch/data.txt",
+    }
+    (folder / "batchconfiguration.json").write_text(json.dumps(values))
+
+
 @pytest.fixture
 def driver(
     tmp_path: Path, aml_stack: AmlStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Driver]:
-    """Names of its own, a script and data that may be edited, and no faults left behind."""
+    """A configuration that nothing was made of yet."""
     aml_stack.use(monkeypatch)
     monkeypatch.setenv("AZBATCHWRAP_HOME", str(tmp_path / "home"))
-    token = secrets.token_hex(4)
-    (tmp_path / "batch").mkdir()
-    for name in ("batch.py", "data.txt"):
-        (tmp_path / "batch" / name).write_bytes((settings.SCORING_FOLDER / name).read_bytes())
-    driver = Driver(tmp_path, aml_stack, capsys)
-    driver.file.write_text(
-        json.dumps(
-            {
-                "subid": SUBSCRIPTION,
-                "resourceGroup": f"group-{token}",
-                "workspace": f"space{token}",
-                "source_container": f"source-{token}",
-                "result_container": f"result-{token}",
-                "score_script": "batch/batch.py",
-                "data": "batch/data.txt",
-            }
-        )
-    )
+    lay_out(tmp_path)
+    yield Driver(tmp_path, aml_stack, capsys)
+    aml_stack.admin.clear_faults()
+
+
+@pytest.fixture(scope="session")
+def deployed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("deployed")
+    lay_out(folder)
+    return folder
+
+
+@pytest.fixture
+def deployed(
+    deployed_folder: Path,
+    aml_stack: AmlStack,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Driver]:
+    """One that was applied, shared by the tests of a worker: its files are put back after each."""
+    aml_stack.use(monkeypatch)
+    monkeypatch.setenv("AZBATCHWRAP_HOME", str(deployed_folder / "home"))
+    driver = Driver(deployed_folder, aml_stack, capsys)
+    before = {path: path.read_bytes() for path in (driver.file, *(deployed_folder / "batch").glob("*.*"))}
+    driver.apply("--allow-replace")
     yield driver
     aml_stack.admin.clear_faults()
+    for path, content in before.items():
+        path.write_bytes(content)

@@ -109,9 +109,11 @@ def input_type(context: Context) -> str:
 
 
 def _quoted(word: str) -> str:
-    """A word of the command line, quoted but for its placeholders."""
+    """A word of the command line. Paths take the place of the references as text, so the quotes hold for them too."""
+    quoted = shlex.quote(word)
+    if not any(hole in word for hole in _HOLES):
+        return quoted
+    quoted = quoted if quoted.startswith("'") else f"'{quoted}'"
     for hole, reference in _HOLES.items():
-        if hole in word:
-            before, _, after = word.partition(hole)
-            return f"{_quoted(before) if before else ''}{reference}{_quoted(after) if after else ''}"
-    return shlex.quote(word)
+        quoted = quoted.replace(hole, reference)
+    return quoted

@@ -7,7 +7,7 @@ from typing import ClassVar
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.pipelines.arm import Document
 from azbatchwrap.pipelines.context import STORAGE_VERSION, Context
-from azbatchwrap.pipelines.place import MANAGED_TAG, MANAGED_VALUE, last_word
+from azbatchwrap.pipelines.place import MANAGED_TAG, MANAGED_VALUE, last_word, normal_location
 from azbatchwrap.pipelines.resources.step import ArmStep, managed_tags, tags_of
 
 VAULT_VERSION = "2023-07-01"
@@ -66,8 +66,9 @@ class KeyVault(ArmStep):
             return {**wanted, "properties": {**kept, **wanted["properties"]}}
         group = context.arm.get(f"/subscriptions/{context.settings.subid}", "2022-12-01")
         properties = {**wanted["properties"], "tenantId": group["tenantId"], "accessPolicies": []}
-        if self._deleted(context) is not None:
-            properties |= self._answer_to_deleted(context)
+        deleted = self._deleted(context)
+        if deleted is not None:
+            properties |= self._answer_to_deleted(context, deleted)
         return {**wanted, "properties": properties}
 
     def note(self, context: Context) -> str:
@@ -79,31 +80,36 @@ class KeyVault(ArmStep):
         }
         return words.get(context.settings.soft_deleted, "a deleted vault has this name, and soft_deleted is refuse")
 
-    def _answer_to_deleted(self, context: Context) -> Document:
-        choice = context.settings.soft_deleted
-        if choice == "recover":
-            return {"createMode": "recover"}
-        if choice == "refuse":
+    def _answer_to_deleted(self, context: Context, deleted: Document) -> Document:
+        choice, name = context.settings.soft_deleted, self.label(context)
+        where = normal_location(str(deleted["properties"]["location"]))
+        if choice == "purge":
+            self._purge(context, deleted)
+            return {}
+        if choice == "refuse" or where != context.place.location:
             raise ConfigurationError(
-                f"a deleted key vault has the name {self.label(context)}: set soft_deleted to recover or purge, or "
-                f"choose another workspace name"
+                f"a deleted key vault in {where} has the name {name}: set soft_deleted to "
+                f"{'purge' if choice == 'recover' else 'recover or purge'}, or choose another workspace name"
             )
-        context.arm.post(f"{self._deleted_path(context)}/purge", VAULT_VERSION)
+        return {"createMode": "recover"}
+
+    def _purge(self, context: Context, deleted: Document) -> None:
+        context.arm.post(f"{deleted['id']}/purge", VAULT_VERSION)
         while self._deleted(context) is not None:
             context.arm.sleep(1.0)
-        return {}
 
     def _deleted(self, context: Context) -> Document | None:
-        return context.arm.find(self._deleted_path(context), VAULT_VERSION)
-
-    def _deleted_path(self, context: Context) -> str:
-        place = f"/subscriptions/{context.settings.subid}/providers/Microsoft.KeyVault/locations"
-        return f"{place}/{context.place.location}/deletedVaults/{self.label(context)}"
+        """The deleted vault of our name, in whatever region."""
+        path = f"/subscriptions/{context.settings.subid}/providers/Microsoft.KeyVault/deletedVaults"
+        name = self.label(context).lower()
+        found = context.arm.pages(path, VAULT_VERSION)
+        return next((each for each in found if str(each["name"]).lower() == name), None)
 
     def remove(self, context: Context, there: Document, *, purge: bool = False) -> None:
         super().remove(context, there)
-        if purge and self._deleted(context) is not None:
-            context.arm.post(f"{self._deleted_path(context)}/purge", VAULT_VERSION)
+        deleted = self._deleted(context) if purge else None
+        if deleted is not None:
+            self._purge(context, deleted)
 
 
 class LogWorkspace(ArmStep):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from azbatchwrap.errors import Conflict, NotFound
+from azbatchwrap.errors import Conflict, NotFound, WaitTimeout
 from azbatchwrap.pipelines.arm import Document
 from azbatchwrap.pipelines.compare import Difference, differences
 from azbatchwrap.pipelines.context import Context
@@ -116,8 +117,13 @@ class ArmStep(Step):
 
     def settle(self, context: Context) -> Document | None:
         """Wait while the service is at work on it; what is there then."""
+        deadline = time.monotonic() + context.arm.operation_timeout
         there = self.read(context)
         while there is not None and is_busy(there):
+            if time.monotonic() > deadline:
+                raise WaitTimeout(
+                    f"the service is still at work on the {self.key} ({state_of(there)}): apply again later"
+                )
             context.arm.sleep(1.0)
             there = self.read(context)
         return there
