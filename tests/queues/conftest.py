@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from azbatchwrap.config import parse_storage
 from azbatchwrap.queues import Item, Policy, Queue, Refused, refused_id
 from azbatchwrap.queues.azure import AzureQueue
+from azbatchwrap.queues.pubsub import PubSubQueue
 from azbatchwrap.queues.redis import RedisQueue
 from azbatchwrap.queues.redis_channels import RedisChannelsQueue
 from azbatchwrap.queues.sqlite import SqliteQueue
+from tests.queues.broker import Broker, serving
 
-KINDS = ["sqlite", "redis", "channels", "azure"]
+KINDS = ["sqlite", "redis", "channels", "azure", "pubsub"]
 
 
 def parse(raw: bytes) -> Item | Refused:
@@ -39,6 +44,11 @@ class Store:
     kind: str
     opened: list[Queue] = field(default_factory=list)
 
+    @property
+    def tick(self) -> float:
+        """Seconds that this kind of queue can tell apart; storage queues count in whole ones."""
+        return 1.2 if self.kind == "azure" else 0.3
+
     async def worker(self, policy: Policy | None = None) -> Queue:
         queue = self.make(policy or Policy())
         await queue.open()
@@ -46,12 +56,26 @@ class Store:
         return queue
 
 
+@pytest.fixture
+async def broker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
+    """Where Google's client looks for Pub/Sub in this test."""
+    pytest.importorskip("google.cloud.pubsub_v1")
+    async with serving() as (broker, address):
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
+        yield broker
+
+
 @pytest.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    store = Store(MAKERS[request.param](request, tmp_path), request.param)
-    yield store
-    for queue in store.opened:
-        await queue.close()
+    async with contextlib.AsyncExitStack() as stack:
+        if request.param == "pubsub":
+            pytest.importorskip("google.cloud.pubsub_v1")
+            _, address = await stack.enter_async_context(serving())
+            stack.enter_context(mock.patch.dict(os.environ, PUBSUB_EMULATOR_HOST=address))
+        store = Store(MAKERS[request.param](request, tmp_path), request.param)
+        yield store
+        for queue in store.opened:
+            await queue.close()
 
 
 def _sqlite(_request: pytest.FixtureRequest, folder: Path) -> Callable[[Policy], Queue]:
@@ -76,7 +100,14 @@ def _azure(request: pytest.FixtureRequest, _folder: Path) -> Callable[[Policy], 
     return lambda policy: AzureQueue(name, account, parse, policy, sweep_interval=0.0, sweep_grace=0.0)
 
 
-MAKERS = {"sqlite": _sqlite, "redis": _redis, "channels": _channels, "azure": _azure}
+def _pubsub(_request: pytest.FixtureRequest, folder: Path) -> Callable[[Policy], Queue]:
+    journal = folder / "journal.sqlite"
+    return lambda policy: PubSubQueue(
+        "project", "requests", results_topic=None, journal=journal, parse=parse, policy=policy
+    )
+
+
+MAKERS = {"sqlite": _sqlite, "redis": _redis, "channels": _channels, "azure": _azure, "pubsub": _pubsub}
 
 
 def item(id_: str, body: str = "{}", *, seconds: float = 3600.0, priority: int = 0, due: float = 0.0) -> Item:
