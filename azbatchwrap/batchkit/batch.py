@@ -84,6 +84,7 @@ class Batch:
         self._sequence = 0
         self._listings: list[Listing] = []
         self._is_full = False
+        self._closed = False
         self._known: set[int] = set()
         self._earlier: set[int] = set()
         self._results: LineFile
@@ -129,7 +130,7 @@ class Batch:
     def feed(self, request: BatchRequest, *, again: bool = False) -> None:
         """Add the items of ``request``; they are given out while the rest is still being listed.
 
-        ``again``: items that were done before are new work, as their files have changed.
+        ``again``: the files are new or have changed, so items without a fingerprint are new work, whatever their name.
         """
         listing = Listing(request, lambda items: self._enqueue(items, again=again))
         self._listings.append(listing)
@@ -147,11 +148,13 @@ class Batch:
         added = 0
         for item in items:
             key = key_of(item.id, item.fingerprint)
-            if key in self._known and not (again and not item.fingerprint):
+            # A fingerprint knows better than a name whether this is new work.
+            is_new = again and not item.fingerprint
+            if key in self._known and not is_new:
                 continue
             self._known.add(key)
             self.counts.total += 1
-            if key in self._earlier and not again:
+            if key in self._earlier and not is_new:
                 self._count_result(_earlier_record(item))
                 continue
             self._sequence += 1
@@ -261,12 +264,13 @@ class Batch:
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self.open_end or self._listings or self.counts.done < self.counts.total or self.done.is_set():
+        if self._closed or self.open_end or self._listings or self.counts.done < self.counts.total:
             return
         self.done.set()
 
     async def close(self) -> None:
         """Write everything down. A batch that is not done goes on here with the next process."""
+        self._closed = True
         for listing in self._listings:
             listing.stop()
         if self._keeper is not None:

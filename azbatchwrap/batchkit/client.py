@@ -179,8 +179,8 @@ class _Run:
         )  # fmt: skip
         self.on_scan.append(inbox.scan_soon)
         async for arrival in inbox.arrivals():
-            log.info("%d %s files", len(arrival.files), "changed" if arrival.changed else "new")
-            batch.feed(self.batch_type.from_config(arrival.files, self.config), again=arrival.changed)
+            log.info("%d files arrived", len(arrival.files))
+            batch.feed(self.batch_type.from_config(arrival.files, self.config), again=arrival.again)
 
     async def _until_done(self, dispatcher: Dispatcher, batch: Batch) -> None:
         done = asyncio.ensure_future(batch.done.wait())

@@ -47,10 +47,10 @@ def list_folder(folder: Path, is_valid: Callable[[Path], bool], *, recursive: bo
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Files that have come to rest. ``changed``: their names were there before, with other content."""
+    """Files that have come to rest. ``again``: not those of the first look, so a known name has new content."""
 
     files: list[Path]
-    changed: bool
+    again: bool
 
 
 class Inbox:
@@ -77,10 +77,13 @@ class Inbox:
     async def arrivals(self) -> AsyncIterator[Arrival]:
         watching = asyncio.create_task(self._watch())
         self.scan_soon()
+        again = False
         try:
             while True:
-                for arrival in await self._look(await self._next_paths()):
-                    yield arrival
+                files = await self._look(await self._next_paths())
+                if files:
+                    yield Arrival(files, again)
+                again = True
         finally:
             await end_tasks([watching])
 
@@ -98,14 +101,10 @@ class Inbox:
         except asyncio.TimeoutError:
             return set()
 
-    async def _look(self, paths: set[Path] | None) -> list[Arrival]:
+    async def _look(self, paths: set[Path] | None) -> list[Path]:
         settled = await asyncio.to_thread(self._settled, paths)
-        fresh = [path for path in settled if path not in self._given]
-        changed = [path for path in settled if path in self._given]
-        for path, fingerprint in settled.items():
-            self._given[path] = fingerprint
-        groups = [Arrival(fresh, changed=False), Arrival(changed, changed=True)]
-        return [group for group in groups if group.files]
+        self._given |= settled
+        return list(settled)
 
     def _settled(self, paths: set[Path] | None) -> dict[Path, str]:
         """The files to give out now, with their fingerprints. Runs in a thread."""

@@ -181,8 +181,11 @@ class BatchServer:
             await known.batch.done.wait()
             await self._dispatcher.end(known.batch)
             known.fault = known.batch.fault
-        except ConfigurationError as error:
+        except (ConfigurationError, OSError) as error:
             known.fault = str(error)
+        except Exception as error:
+            known.fault = f"{type(error).__name__}: {error}"
+            log.exception("batch %s cannot be done", known.id)
         if known.batch is not None:
             known.last_counts = file_stats(known.batch.counts)
         if known.state != DELETED:

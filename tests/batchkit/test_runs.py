@@ -275,9 +275,12 @@ def test_daemon_takes_each_file_when_it_is_whole(file_client: Client, servers: S
 
     (client.input / "renamed.txt").write_text("new content")
     wait_for(lambda: server.bodies["new content"])
+    (client.input / "renamed.txt").unlink()
+    (client.input / "renamed.txt").write_text("once more")
+    wait_for(lambda: server.bodies["once more"])
     running.send_signal(signal.SIGTERM)
     code, facts, _ = client.end(running)
-    assert (code, facts["passed"]) == (0, 5)
+    assert (code, facts["passed"]) == (0, 6)
     assert set(server.bodies.values()) == {1}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azbatchwrap.endpoints import EndpointSpec, parse_endpoint, parse_endpoints, read_endpoints
@@ -86,6 +86,7 @@ def test_a_file_is_named_in_its_fault(tmp_path: Path) -> None:
         read_endpoints(path)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.text())
 def test_any_text_is_endpoints_or_a_configuration_error(text: str) -> None:
     try:
@@ -101,6 +102,7 @@ _json = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.sampled_from(["url", "host", "port", "concurrency", "isSecure", "rtf"]), _json))
 def test_any_entry_is_an_endpoint_or_a_configuration_error(entry: dict[str, Any]) -> None:
     try:

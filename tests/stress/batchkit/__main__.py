@@ -1,4 +1,4 @@
-"""``python -m tests.stress.batchkit [ITEMS]``: the public kit's mix of faults, and what it leaves out.
+"""``python -m tests.stress.batchkit [ITEMS [STORY …]]``: the public kit's mix of faults, and what it leaves out.
 
 Items crash their worker, hang, fail for good, fail for now or break off; endpoints come and go every few seconds; the
 client is killed, ended and started again; all three modes. What must hold in the end: every item has exactly one
@@ -223,7 +223,8 @@ def wait_until(condition: Any) -> None:
 
 def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else ITEMS
-    for story in (oneshot, killed, daemon, rest):
+    stories = [oneshot, killed, daemon, rest]
+    for story in [story for story in stories if story.__name__ in sys.argv[2:] or not sys.argv[2:]]:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="stress-") as folder:
             servers = Servers()
