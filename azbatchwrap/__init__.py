@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .batch import AzureBatch, CleanUp, ErrorInfo, StepResult, TaskResult
-    from .batch.sessions import Future, Session, as_completed
+    from .batch.sessions import Future, Session, SessionExecutor, as_completed
     from .config import Settings, load
     from .errors import (
         AccessDenied,
@@ -42,6 +42,7 @@ __all__ = [  # noqa: RUF022 (grouped by what a reader looks for)
     "AzureBatch",
     # functions as tasks
     "Session",
+    "SessionExecutor",
     "Future",
     "as_completed",
     # what it gets back
@@ -86,6 +87,7 @@ _HOMES = {
     "FileReference": "storage",
     "AzureBatch": "batch",
     "Session": "batch.sessions",
+    "SessionExecutor": "batch.sessions",
     "Future": "batch.sessions",
     "as_completed": "batch.sessions",
     "TaskResult": "batch",

@@ -204,6 +204,10 @@ class Session:
         """
         return self._submit(function, [(args, kwargs)], after, self._options)[0]
 
+    def call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Future:
+        """As `submit`, for a function that has an argument ``after`` of its own."""
+        return self._submit(function, [(args, kwargs)], (), self._options)[0]
+
     def map(
         self, function: Callable[..., Any], /, *iterables: Iterable[Any], after: Iterable[Future] = ()
     ) -> list[Future]:

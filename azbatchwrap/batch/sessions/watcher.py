@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 
 from azbatchwrap.batch.health import Health
@@ -120,20 +121,26 @@ class Watcher:
         text = "state eq 'completed'"
         if since is not None:
             text += f" and stateTransitionTime ge datetime'{wire_time(since - OVERLAP)}'"
-        ended: list[tuple[Future, Json]] = []
         began = time.monotonic()
         found = list(self._service.list(at("jobs", job_id, "tasks"), filter=text, select=_FIELDS))
         self._listing += time.monotonic() - began
         for task in found:
             moment = parse_time(task["stateTransitionTime"])
             self._seen_until[job_id] = max(self._seen_until.get(job_id, moment), moment)
-            if (future := self._take(job_id, task["id"])) is not None:
-                ended.append((future, task))
-        results = self._results(job_id)
-        list(self._readers.map(lambda pair: self._settle(results, *pair), ended))
-        if ended:
+        reading = self._read(job_id, found)
+        wait(reading)
+        if reading:
             self._ended()
-        return bool(ended)
+        return bool(reading)
+
+    def _read(self, job_id: str, tasks: Iterable[Json]) -> list[concurrent.futures.Future[None]]:
+        """Begin to settle those of the tasks that are watched. Nothing here keeps a result after its future is gone."""
+        watched = ((self._take(job_id, task["id"]), task) for task in tasks)
+        mine = [(future, task) for future, task in watched if future is not None]
+        if not mine:
+            return []
+        results = self._results(job_id)
+        return [self._readers.submit(self._settle, results, *mine.pop()) for _ in range(len(mine))]
 
     def _take(self, job_id: str, task_id: str) -> Future | None:
         with self._changed:
