@@ -88,6 +88,7 @@ def variables(facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         "ARM_CLOUD_METADATA_URL": f"{facts['url']}/metadata/endpoints?api-version=2019-05-01",
         "REQUESTS_CA_BUNDLE": facts["ca_bundle"],
+        "SSL_CERT_FILE": facts["ca_bundle"],  # the az CLI asks for the cloud's addresses without requests
         "AZURE_AUTHORITY_HOST": facts["url"],
         "AZURE_TENANT_ID": facts["tenant_id"],
         "AZURE_CLIENT_ID": facts["client_id"],

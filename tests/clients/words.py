@@ -1,0 +1,58 @@
+"""What is not green, in words: what a client does not offer, where it trips by itself, and what is simpler here."""
+
+from __future__ import annotations
+
+_EXTENSIONS = "the client is older than node extensions"
+_DEALLOCATION = "the client is older than api-version 2024-07-01, which brought it"
+_LATER = {"start_node": _DEALLOCATION, "deallocate_node": _DEALLOCATION}
+_HEAD = (
+    "`az batch task|node file show` stumbles over its own transport's answer to HEAD "
+    "(`'RestRequestsTransportResponse' object has no attribute 'items'`) after the request has succeeded"
+)
+
+#: client -> operation -> why it has no such operation.
+NOT_OFFERED: dict[str, dict[str, str]] = {
+    "azure-batch 14.2.0": _LATER,
+    "azure-batch 12.0.0": _LATER,
+    "azure-batch 9.0.0": _LATER | {"list_node_extensions": _EXTENSIONS, "get_node_extension": _EXTENSIONS},
+    "@azure/batch 10.2.0": _LATER,
+    "azure-cli 2.91.0": _LATER
+    | dict.fromkeys(
+        ("list_node_extensions", "get_node_extension", "reimage_node", "pool_exists", "job_schedule_exists"),
+        "`az batch` has no command for it",
+    ),
+}
+#: client -> operation -> what goes wrong in the client itself, against any service.
+SLIPS: dict[str, dict[str, str]] = {
+    "azure-cli 2.91.0": {"get_task_file_properties": _HEAD, "get_node_file_properties": _HEAD},
+}
+#: Every group of commands that ``az batch`` has, nested ones by their words.
+AZ_GROUPS = frozenset(
+    {
+        *("account", "account autostorage-keys", "account identity", "account keys", "account network-profile"),
+        *("account network-profile network-rule", "application", "application package", "application summary"),
+        *("job", "job prep-release-status", "job task-counts", "job-schedule", "location", "location quotas"),
+        *("node", "node file", "node remote-login-settings", "node scheduling", "node service-logs", "node user"),
+        *("pool", "pool autoscale", "pool node-counts", "pool supported-images", "pool usage-metrics"),
+        *("private-endpoint-connection", "private-link-resource", "task", "task file", "task subtask"),
+    }
+)
+#: What the local service does more simply than the real one.
+SIMPLER = (
+    "**Nodes** are folders of this machine, and tasks its processes, with the rights of the user: `userIdentity` and "
+    "node users are kept, and change nothing. `get_node_remote_login_settings` names a port behind which nobody is.",
+    "**reboot, reimage, deallocate, start** end and begin the node's tasks as asked; no machine restarts. A pre-empted "
+    "Spot node comes back after two seconds, with an empty disk.",
+    "**upload_node_logs** uploads one file, with what the service knows of the node.",
+    "**list_pool_usage_metrics** is always empty, and so is `stats` behind `$expand`.",
+    "**Node extensions** are shown as the pool names them; nothing is installed. **Mounts**, **networks** and "
+    "**licenses** are kept and returned.",
+    "**Managed identities** of a pool are kept and returned; there is no endpoint that would give tasks a token for "
+    "them, so what they point at must be reachable by SAS.",
+    "**Certificates**, cloud services, remote desktop files and lifetime statistics, which the service gave up in 2024, "
+    "are not there: those addresses answer 400 or 404.",
+    "**Windows** images are listed and their nodes are unusable.",
+    "**The management side** has one Batch account, which cannot be deleted and whose keys cannot be renewed. Quotas "
+    "are shown and not enforced. Network rules and private endpoints are kept, or empty lists.",
+    "**Application packages** whose zip file is broken fail the tasks that need them, not the node.",
+)
