@@ -118,15 +118,22 @@ class Sender:
             self._thread.join()
 
     def _run(self) -> None:
-        while calls := self._next():
-            try:
-                self._send(calls)
-            except AzBatchWrapError as error:
-                self._fail(calls, error)
-            except Exception as error:  # noqa: BLE001 (the futures are the only place where anybody would hear of it)
-                failure = TaskFailed(f"the tasks could not be sent: {type(error).__name__}: {error}")
-                failure.__cause__ = error
-                self._fail(calls, failure)
+        # What was sent is not held by this frame while it waits for more.
+        going_on = True
+        while going_on:
+            going_on = self._send_next()
+
+    def _send_next(self) -> bool:
+        calls = self._next()
+        try:
+            self._send(calls)
+        except AzBatchWrapError as error:
+            self._fail(calls, error)
+        except Exception as error:  # noqa: BLE001 (the futures are the only place where anybody would hear of it)
+            failure = TaskFailed(f"the tasks could not be sent: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            self._fail(calls, failure)
+        return bool(calls)
 
     def _next(self) -> list[Call]:
         """The next calls to send; none when it is time to stop."""
