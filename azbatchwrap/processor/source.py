@@ -63,6 +63,7 @@ class Source:
         self.flights: set[Flight] = set()
         self.reachable = False
         self._backlog, self._options, self._metrics, self._spool = backlog, options, metrics, spool
+        self._closing = False
         self._waiting = 0  # flights in the backlog
         self._room = asyncio.Event()
         self._room.set()
@@ -75,6 +76,14 @@ class Source:
         self._flushed.set()
 
     # What the worker calls
+
+    def close(self) -> None:
+        """Claim no more."""
+        self._closing = True
+        self._room.set()
+
+    def is_closing(self) -> bool:
+        return self._closing
 
     def taken(self) -> None:
         """A flight has left the backlog."""
@@ -126,17 +135,21 @@ class Source:
     # What runs beside
 
     async def feed(self) -> None:
-        """Claim whenever there is room."""
+        """Claim whenever there is room, until `close`. Not to be cancelled in the middle of a claim, if it can be helped:
+        what was claimed then stays claimed until the lease ends.
+        """
         idle = IDLE_FIRST
-        while True:
+        while not self.is_closing():
             await self._room.wait()
-            wanted = min(CLAIM_LIMIT, self._options.prefetch - self._waiting)
-            if wanted <= 0 or len(self._endings) > ENDINGS_LIMIT:
-                self._room.clear()
-                if wanted > 0:
-                    await asyncio.sleep(IDLE_CAP)
-                    self._room.set()
+            if len(self._endings) > ENDINGS_LIMIT:
+                await asyncio.sleep(IDLE_CAP)
                 continue
+            wanted = min(CLAIM_LIMIT, self._options.prefetch - self._waiting)
+            if wanted <= 0:
+                self._room.clear()
+                continue
+            if self.is_closing():
+                return
             claims = await self._patiently(lambda n=wanted: self.queue.claim(n, self._options.lease), "claim")  # type: ignore[misc]
             self._add(claims)
             if len(claims) == wanted:

@@ -32,6 +32,8 @@ GATE_INTERVAL = 0.1
 PARKED_PER_SLOT = 8
 #: A message that two workers died with is sent alone: if a third dies, it is known which message did it.
 ALONE_AFTER = 2
+#: At the end, a claim under way is given this long (seconds).
+CLAIM_PATIENCE = 5.0
 #: At the end, a queue that does not answer is given this long to take the last endings (seconds).
 FLUSH_PATIENCE = 10.0
 
@@ -141,6 +143,9 @@ class Worker:
                 return
 
     async def _drain(self, loops: Sequence[asyncio.Task[None]]) -> None:
+        for source in self.sources:
+            source.close()
+        await asyncio.wait(loops, timeout=CLAIM_PATIENCE)
         await _end(loops)
         for flight in self._backlog.close():
             flight.source.give_back(flight, 0.0, "handed back: its worker ends")

@@ -60,8 +60,10 @@ def test_a_log_line_is_json_with_the_messages_id() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
-    logger = logging.Logger("azbatchwrap.test")
-    logger.addHandler(handler)
+    logger = logging.getLogger("azbatchwrap.test")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.handlers = [handler]
     logger.warning("message %s: the claim is lost", "a\nb")
     logger.info("%d things", 3)
     first, second = (json.loads(line) for line in stream.getvalue().splitlines())
