@@ -65,8 +65,9 @@ export function timeline(jobId, bars, now) {
   const shown = [...nodes].sort(([one], [other]) => one.localeCompare(other)).slice(0, MOST_NODES);
   const words = `${plural(bars.length, "task")} on ${plural(nodes.size, "node")} within ${span(last - first)}`;
   return h("figure", { class: "timeline" },
-    h("div", { role: "img", "aria-label": `Timeline: ${words}. The list of tasks has the same in words.` },
-      shown.map(([node, lanes]) => row(jobId, node, lanes, { first, last, now }))),
+    h("div", { class: "rows", tabindex: "0", role: "region", "aria-label": "Timeline" },
+      h("div", { role: "img", "aria-label": `${words}. The list of tasks has the same in words.` },
+        shown.map(([node, lanes]) => row(jobId, node, lanes, { first, last, now })))),
     h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, time(first)), h("span", {}, time((first + last) / 2)), h("span", {}, time(last))),
     h("figcaption", { class: "note" }, words, nodes.size > MOST_NODES ? `; the first ${MOST_NODES} nodes are drawn` : "", "."));
 }
