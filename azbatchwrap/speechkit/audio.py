@@ -1,4 +1,4 @@
-"""Sound files: what they are (by content, not by name), how long they last, and how to make them plain."""
+"""Sound files: what they are (by content, not by name), how long they last, and their samples."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import struct
 import subprocess
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -23,8 +24,6 @@ SUFFIXES = frozenset(
     {".wav", ".mp3", ".flac", ".ogg", ".opus", ".alaw", ".mulaw", ".gsm", ".m4a", ".mp4", ".aac", ".wma", ".webm"}
 )
 PCM, A_LAW, MU_LAW, EXTENSIBLE = 1, 6, 7, 0xFFFE
-#: WAVE formats that the Speech SDK reads by itself.
-NATIVE_TAGS = frozenset({PCM, A_LAW, MU_LAW})
 #: Length fields that a program writes which does not know the length when it begins.
 UNKNOWN_LENGTHS = frozenset({0, 0xFFFFFFFF, 0x7FFFFFFF, 0xFFFFFFFF - 36})
 #: How long ffmpeg may take: it is some hundred times faster than the sound (seconds).
@@ -42,9 +41,9 @@ class Wave:
     size: int
 
     @property
-    def is_plain(self) -> bool:
-        """16-bit PCM, which we can cut ourselves."""
-        return self.tag == PCM and self.bits == 16
+    def is_readable(self) -> bool:
+        """Whether we make samples of it ourselves: 16-bit PCM, and the telephone's A-law and mu-law."""
+        return (self.tag, self.bits) in {(PCM, 16), (A_LAW, 8), (MU_LAW, 8)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +142,22 @@ def _kind(head: bytes) -> str | None:
     return None
 
 
+def is_readable(sound: Sound) -> bool:
+    """Whether `Samples` reads it."""
+    return sound.wave is not None and sound.wave.is_readable
+
+
 @contextmanager
-def plain(sound: Sound, scratch: Path | None = None) -> Iterator[Sound]:
-    """``sound`` as the Speech SDK reads it: itself where it can, else converted by ffmpeg for as long as is needed.
+def readable(sound: Sound, scratch: Path | None = None) -> Iterator[Sound]:
+    """``sound`` as `Samples` reads it: itself where it can, else converted by ffmpeg for as long as is needed.
 
     Raises InvalidAudioFormatError when there is no ffmpeg, or it cannot read the file.
     """
-    wave = sound.wave
-    if wave is not None and (wave.is_plain or (wave.tag in NATIVE_TAGS and sound.channels == 1)):
+    if is_readable(sound):
         yield sound
         return
     with tempfile.TemporaryDirectory(prefix="speech-", dir=scratch) as folder:
-        made = Path(folder) / "plain.wav"
+        made = Path(folder) / "converted.wav"
         _convert(sound, made)
         yield probe(made)
 
@@ -163,7 +166,7 @@ def _convert(sound: Sound, made: Path) -> None:
     program = shutil.which("ffmpeg")
     if program is None:
         raise InvalidAudioFormatError(
-            f"{sound.path} is {sound.kind}: the Speech SDK takes WAVE, and there is no ffmpeg to make it one. "
+            f"{sound.path} is {_described_as(sound)}, and there is no ffmpeg to make it 16-bit PCM. "
             f"Install ffmpeg, or give the endpoint 'api: fast'"
         )
     command = [program, "-nostdin", "-v", "error", "-i", str(sound.path), "-vn", "-ar", "16000", "-c:a", "pcm_s16le"]
@@ -173,13 +176,18 @@ def _convert(sound: Sound, made: Path) -> None:
         raise InvalidAudioFormatError(f"{sound.path} cannot be converted: ffmpeg says: {said}")
 
 
+def _described_as(sound: Sound) -> str:
+    return sound.kind if sound.wave is None else f"WAVE in format {sound.wave.tag} with {sound.wave.bits} bits"
+
+
 class Samples:
-    """Reads 16-bit PCM of one channel (or all mixed, ``channel`` None) from ``start`` to ``end`` seconds."""
+    """16-bit samples of one channel (or all mixed, ``channel`` None) from ``start`` to ``end`` seconds."""
 
     def __init__(self, sound: Sound, channel: int | None, start: float = 0.0, end: float | None = None) -> None:
         assert sound.wave is not None
-        assert sound.wave.is_plain
+        assert sound.wave.is_readable
         self._sound = sound
+        self._table = {A_LAW: _a_law_table, MU_LAW: _mu_law_table}.get(sound.wave.tag, lambda: None)()
         self._channel = channel
         self._block = sound.wave.block
         first = min(int(start * sound.rate) * self._block, sound.wave.size)
@@ -194,10 +202,37 @@ class Samples:
         data = self._file.read(min(frames * self._block, self._left))
         data = data[: len(data) // self._block * self._block]
         self._left -= len(data)
+        if self._table is not None:
+            data = array("h", map(self._table.__getitem__, data)).tobytes()
         return mono(data, self._sound.channels, self._channel) if data else b""
 
     def close(self) -> None:
         self._file.close()
+
+
+@cache
+def _mu_law_table() -> Sequence[int]:
+    """ITU-T G.711, as 16-bit samples."""
+
+    def value(code: int) -> int:
+        code ^= 0xFF
+        size = (((code & 0x0F) << 3) + 0x84 << (code >> 4 & 7)) - 0x84
+        return -size if code & 0x80 else size
+
+    return [value(code) for code in range(256)]
+
+
+@cache
+def _a_law_table() -> Sequence[int]:
+    """ITU-T G.711, as 16-bit samples."""
+
+    def value(code: int) -> int:
+        code ^= 0x55
+        exponent, size = code >> 4 & 7, (code & 0x0F) << 4
+        size = size + 8 if exponent == 0 else size + 0x108 << exponent - 1
+        return size if code & 0x80 else -size
+
+    return [value(code) for code in range(256)]
 
 
 def mono(data: bytes, channels: int, channel: int | None) -> bytes:

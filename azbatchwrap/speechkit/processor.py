@@ -13,7 +13,7 @@ from azbatchwrap.batchkit import Endpoint, WorkItemProcessor, WorkItemRequest, W
 from azbatchwrap.batchkit.workers import Processes
 from azbatchwrap.errors import InvalidAudioFormatError
 from azbatchwrap.speechkit import rest
-from azbatchwrap.speechkit.audio import Sound, probe
+from azbatchwrap.speechkit.audio import Sound, is_readable, probe
 from azbatchwrap.speechkit.endpoints import LID, Api, api_of, socket_url
 from azbatchwrap.speechkit.results import (
     SUCCEEDED,
@@ -121,9 +121,9 @@ class SpeechProcessor(WorkItemProcessor[SpeechItem]):
     async def _over_rest(self, api: Api, item: SpeechItem, sound: Sound, endpoint: Endpoint) -> list[Segment]:
         if api is Api.FAST:
             return await rest.fast_transcription(sound, item.wishes, endpoint)
-        if sound.seconds > rest.SHORT_LIMIT or sound.wave is None or not sound.wave.is_plain:
+        if sound.seconds > rest.SHORT_LIMIT or not is_readable(sound):
             raise InvalidAudioFormatError(
-                f"{item.path}: endpoints with api: short take WAVE (16-bit PCM) of at most {rest.SHORT_LIMIT:.0f} s"
+                f"{item.path}: endpoints with api: short take WAVE (16-bit PCM, A-law, mu-law) of at most {rest.SHORT_LIMIT:.0f} s"
             )
         return await rest.short_audio(sound, item.wishes, endpoint)
 

@@ -17,10 +17,9 @@ from azbatchwrap.errors import (
     ConfigurationError,
     EndpointDown,
     FailedRecognitionError,
-    InvalidAudioFormatError,
     WorkItemError,
 )
-from azbatchwrap.speechkit.audio import Samples, Sound, plain
+from azbatchwrap.speechkit.audio import Samples, Sound, readable
 from azbatchwrap.speechkit.endpoints import socket_url
 from azbatchwrap.speechkit.results import Segment
 from azbatchwrap.speechkit.wishes import Channels, Diarization, Wishes
@@ -59,28 +58,26 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """A part of the sound for one run of the SDK. ``label``: its number in the results, where channels are apart."""
+    """A part of the sound for one run of the SDK: seconds, and a channel where they are apart."""
 
     start: float
     end: float
     channel: int | None = None
-    label: int | None = None
 
 
 class SdkProcessor(WorkItemProcessor[SdkItem]):
     """Called in worker processes; has no state of its own."""
 
     def process(self, item: SdkItem, endpoint: Endpoint) -> Recognised:
-        """Raises InvalidAudioFormatError and ConfigurationError; other failures come with what was understood before."""
-        with plain(item.sound, item.scratch) as sound, _logging_to(item.log_file):
+        """Raises what `readable` raises, and ConfigurationError; other failures come with what was understood before."""
+        with readable(item.sound, item.scratch) as sound, _logging_to(item.log_file):
             segments: list[Segment] = []
             for stretch in _stretches(sound, item.wishes, item.start):
                 run = _Run(item, sound, stretch, endpoint)
                 error = run.recognise()
                 segments += run.segments
                 if error is not None:
-                    processed = item.start if stretch.label else max(item.start, run.processed)
-                    return Recognised(tuple(segments), processed, error)
+                    return Recognised(tuple(segments), run.processed, error)
             return Recognised(tuple(segments), sound.seconds)
 
 
@@ -92,7 +89,7 @@ def _stretches(sound: Sound, wishes: Wishes, start: float) -> Iterator[_Stretch]
         at = start
         while at < sound.seconds:
             end = min(at + piece, sound.seconds)
-            yield _Stretch(at, end, channel, channel)
+            yield _Stretch(at, end, channel)
             at = end
 
 
@@ -119,7 +116,7 @@ class _Run:
 
     def recognise(self) -> WorkItemError | None:
         """The error that ended it early, if one did."""
-        samples = self._samples()
+        samples = Samples(self._sound, self._stretch.channel, self._stretch.start, self._stretch.end)
         try:
             recognizer = self._recognizer(samples)
             recognizer.start_continuous_recognition()
@@ -127,22 +124,14 @@ class _Run:
             if not self._over.is_set():
                 recognizer.stop_continuous_recognition()
         except RuntimeError as error:
-            raise InvalidAudioFormatError(f"{self._sound.path}: the Speech SDK says: {_first_line(error)}") from error
+            return FailedRecognitionError(f"{self._sound.path}: the Speech SDK says: {_first_line(error)}")
         finally:
-            if samples is not None:
-                samples.close()
+            samples.close()
         if not in_time:
             return FailedRecognitionError("the Speech SDK made no progress and was given up")
         return self._error()
 
-    def _samples(self) -> Samples | None:
-        """Our own reader, or none where the SDK has to read the file: formats that we do not cut."""
-        assert self._sound.wave is not None
-        if not self._sound.wave.is_plain:
-            return None
-        return Samples(self._sound, self._stretch.channel, self._stretch.start, self._stretch.end)
-
-    def _recognizer(self, samples: Samples | None) -> Any:
+    def _recognizer(self, samples: Samples) -> Any:
         speech = self._speech
         languages = self._item.wishes.languages
         arguments: dict[str, Any] = {"speech_config": self._config(), "audio_config": self._audio(samples)}
@@ -155,10 +144,8 @@ class _Run:
         recognizer.session_stopped.connect(self._has_stopped)
         return recognizer
 
-    def _audio(self, samples: Samples | None) -> Any:
+    def _audio(self, samples: Samples) -> Any:
         audio = self._speech.audio
-        if samples is None:
-            return audio.AudioConfig(filename=str(self._sound.path))
         form = audio.AudioStreamFormat(samples_per_second=self._sound.rate, bits_per_sample=16, channels=1)
         self._stream = audio.PullAudioInputStream(_puller(self._speech, samples), form)
         return audio.AudioConfig(stream=self._stream)
@@ -187,7 +174,7 @@ class _Run:
             return
         phrase = json.loads(event.result.json)
         spoken = phrase.get("PrimaryLanguage", {}).get("Language", self._item.wishes.language)
-        segment = Segment(phrase, spoken, self._stretch.label, self._stretch.start)
+        segment = Segment(phrase, spoken, self._stretch.channel, self._stretch.start)
         self.segments.append(segment)
         self.processed = max(self.processed, segment.end)
 

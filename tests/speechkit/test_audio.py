@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azbatchwrap.errors import InvalidAudioFormatError
-from azbatchwrap.speechkit.audio import Samples, mono, plain, probe, seconds_of, wave_bytes
+from azbatchwrap.speechkit.audio import Samples, mono, probe, readable, seconds_of, wave_bytes
 from tests.fixtures_speech import needed, tone, write_wave
 from tests.speechkit import sounds
 
@@ -82,6 +82,21 @@ def test_samples_begin_and_end_where_asked(tmp_path: Path) -> None:
     reader.close()
 
 
+@pytest.mark.parametrize(("tag", "codes", "samples"), [
+    (7, b"\xff\x7f\x80\x00\xe7", (0, 0, 32124, -32124, 260)),  # mu-law
+    (6, b"\xd5\x55\xaa\x2a\xc5", (8, -8, 32256, -32256, 264)),  # A-law
+])  # fmt: skip
+def test_telephone_sound_is_decoded(tmp_path: Path, tag: int, codes: bytes, samples: tuple[int, ...]) -> None:
+    form = struct.pack("<HHIIHH", tag, 1, 8000, 8000, 1, 8)
+    head = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", len(codes))
+    (tmp_path / "a.wav").write_bytes(head + codes)
+    sound = probe(tmp_path / "a.wav")
+    assert sound.seconds == len(codes) / 8000
+    reader = Samples(sound, None)
+    assert struct.unpack("<5h", reader.read(100)) == samples
+    reader.close()
+
+
 def test_channels_are_mixed_to_their_mean() -> None:
     assert mono(struct.pack("<4h", 100, 300, -32768, -32768), 2, None) == struct.pack("<2h", 200, -32768)
 
@@ -94,14 +109,14 @@ def test_wave_bytes_are_a_wave_file(tmp_path: Path) -> None:
 def test_without_ffmpeg_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = probe(sounds.mp3(tmp_path / "a.mp3", 1.0))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InvalidAudioFormatError, match="api: fast"), plain(sound):
+    with pytest.raises(InvalidAudioFormatError, match="api: fast"), readable(sound):
         pass
 
 
-def test_ffmpeg_makes_compressed_sound_plain(tmp_path: Path) -> None:
+def test_ffmpeg_makes_compressed_sound_readable(tmp_path: Path) -> None:
     needed("ffmpeg")
-    with plain(probe(sounds.mp3(tmp_path / "a.mp3", 2.0))) as made:
+    with readable(probe(sounds.mp3(tmp_path / "a.mp3", 2.0))) as made:
         assert made.wave is not None
-        assert made.wave.is_plain
+        assert made.wave.is_readable
         assert made.seconds == pytest.approx(2.0, abs=0.1)
     assert not made.path.exists()

@@ -85,7 +85,7 @@ def test_wrong_entries_are_named(entry: Any, said: str) -> None:
 
 
 def test_without_the_sdk_its_endpoints_are_refused_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "azure.cognitiveservices", None)
+    monkeypatch.setitem(sys.modules, "azure.cognitiveservices.speech", None)
     with pytest.raises(ConfigurationError, match=r"azbatchwrap\[speech\]"):
         parser({})("a", {})
     assert parser({})("a", {"api": "fast"}).options["api"] == "fast"

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from azbatchwrap.local.speech.answers import Wishes, phrase, read_wishes
-from azbatchwrap.local.speech.container import Container, Record
+from azbatchwrap.local.speech.container import Container, Record, State
 from azbatchwrap.local.speech.sound import (
     PLAIN,
     NotSound,
@@ -63,7 +63,7 @@ class Conversation:
         self._context: Mapping[str, Any] = {}
         self._turn: Turn | None = None
         self._finished: set[str] = set()
-        self._working: contextlib.AbstractContextManager[Record] | None = None
+        self._working = contextlib.ExitStack()
 
     async def run(self) -> None:
         try:
@@ -99,8 +99,7 @@ class Conversation:
 
     async def _begin(self, request_id: str) -> Turn:
         self._close_turn("left")
-        self._working = self._container.working("websocket", self._path)
-        record = self._working.__enter__()
+        record = self._working.enter_context(self._container.working("websocket", self._path))
         record.wishes = read_wishes(self._query, self._context)
         self._turn = Turn(request_id, record.wishes, record, self._once)
         await self._say("turn.start", {"context": {"serviceTag": uuid.uuid4().hex}})
@@ -173,12 +172,11 @@ class Conversation:
         self._finished.add(turn.request_id)
         self._close_turn("answered")
 
-    def _close_turn(self, state: Any) -> None:
-        if self._turn is not None and self._working is not None:
-            if self._turn.record.state == "open":
-                self._turn.record.state = state
-            self._working.__exit__(None, None, None)
-        self._turn = self._working = None
+    def _close_turn(self, state: State) -> None:
+        if self._turn is not None and self._turn.record.state == "open":
+            self._turn.record.state = state
+        self._turn = None
+        self._working.close()
 
     async def _say(self, path: str, body: Mapping[str, Any]) -> None:
         assert self._turn is not None
