@@ -339,10 +339,12 @@ class TestDeaths:
         """A workspace on a service of its own, in a folder whose name needs quotes."""
         process = ArmProcess(tmp_path / "a folder $HOME", azurite.connection_string)
         process.start()
-        space = Space(process)
-        space.make()
-        yield space
-        process.stop()
+        try:
+            space = Space(process)
+            space.make()
+            yield space
+        finally:
+            process.stop()
 
     def test_a_job_runs_again_after_its_service_was_killed(self, mortal: Space, tmp_path: Path) -> None:
         mark = tmp_path / "mark"
