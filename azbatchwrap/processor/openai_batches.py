@@ -77,7 +77,7 @@ class Batches:
                     await self._begin(record)
                 if active:
                     await self._collect(active)
-            except AzBatchWrapError as error:
+            except (AzBatchWrapError, OSError) as error:  # the queue or the disk: both may come back
                 log.warning("batches: %s", error)
             await asyncio.sleep(LOOK_INTERVAL)
 

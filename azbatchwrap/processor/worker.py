@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Literal
 
 from azbatchwrap.backoff import Backoff
 from azbatchwrap.endpoints.limits import Outcome
-from azbatchwrap.errors import ConfigurationError
+from azbatchwrap.errors import ConfigurationError, ServiceError
 from azbatchwrap.processor.answers import Answer, Verdict
 from azbatchwrap.processor.backlog import Backlog, Flight
 from azbatchwrap.processor.endpoint_pool import EndpointPool
@@ -138,9 +139,11 @@ class Worker:
             await asyncio.sleep(GATE_INTERVAL)
             if any(source.flights or not source.is_flushed or not source.reachable for source in self.sources):
                 continue
-            if not any([(await source.queue.stats()).open for source in self.sources]):
-                self.stop()
-                return
+            # A queue that does not answer now is not known to be empty.
+            with contextlib.suppress(ServiceError):
+                if not any([(await source.queue.stats()).open for source in self.sources]):
+                    self.stop()
+                    return
 
     async def _drain(self, loops: Sequence[asyncio.Task[None]]) -> None:
         for source in self.sources:

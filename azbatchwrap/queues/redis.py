@@ -1,7 +1,8 @@
 """A queue in Redis 7 or later: sorted sets and hashes, every change one Lua script (see the folder lua).
 
 Leases and deadlines go by the server's clock, so workers on many machines agree. What is accepted survives as far as
-the server's persistence reaches: with ``appendonly yes`` a killed server loses nothing it has answered for.
+the server's persistence reaches: with ``appendonly yes`` and ``appendfsync always`` nothing that it has answered for is
+lost; with ``everysec``, a second or two of it when the server is killed while the disk is busy.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ from tests.processor.test_commands import command, requests, started
 def own_redis(tmp_path: Path) -> RedisServer:
     folder = tmp_path / "redis"
     folder.mkdir()
-    return new_redis(folder)
+    # "everysec" may put off a write while the disk is busy: then even a killed server loses what it answered for.
+    return new_redis(folder, "--appendfsync", "always")
 
 
 async def test_redis_killed_twice_loses_nothing(bench: Bench, own_redis: RedisServer) -> None:
