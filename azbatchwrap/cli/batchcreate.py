@@ -304,7 +304,8 @@ def _apply(settings: Settings, saved: Plan | None, how: _How) -> None:
     if how.as_json:
         print_json({"counts": made.counts(), "steps": log.steps, "outputs": facts, "log": str(log.file)})
     else:
-        print_facts({name: facts[name] for name in ("endpoint", "scoring_uri", "deployment", "component_version")})
+        shown = ("endpoint", "scoring_uri", "deployment", "component_version", "model_version")
+        print_facts({name: facts[name] for name in shown if facts[name] is not None})
         note(f"log: {log.file}")
 
 
@@ -491,8 +492,9 @@ def _show_end(context: Context, found: JobStatus, download: Path | None, *, as_j
 
     files = jobs.download(context, found, download) if found.is_success and download is not None else []
     if not found.is_success:
-        note(f"the job {found.name} {found.state}: {found.error or 'no reason was given'}")
-        for log, text in jobs.logs(context, found.name).items():
+        failure = jobs.failure(context, found.name)
+        note(f"the job {found.name} {found.state}: {failure.reason or found.error or 'no reason was given'}")
+        for log, text in failure.logs.items():
             note(f"--- {log} ---\n{text.rstrip()}")
     if as_json:
         print_json(found.record() | {"files": [str(path) for path in files]})

@@ -244,16 +244,26 @@ def download(context: Context, found: JobStatus, folder: Path) -> list[Path]:
     return written
 
 
-def logs(context: Context, name: str) -> dict[str, str]:
-    """The ends of a job's logs; empty when the workspace's services do not give any."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job failed: the service's sentence, and the ends of the logs by name."""
+
+    reason: str
+    logs: dict[str, str]
+
+
+def failure(context: Context, name: str) -> Failure:
+    """What the workspace's run history says about a job; nothing where it does not answer."""
     workspace = context.found.get("workspace") or context.arm.get(context.place.workspace, ML_VERSION)
     try:
         history = str(_services(context, workspace)["history"])
         record = context.arm.get(f"{history}/history/v1.0{context.place.workspace}/runs/{name}/details", "")
     except (ServiceError, KeyError):
-        return {}
+        return Failure("", {})
+    error = (record.get("error") or {}).get("error") or {}
     files: dict[str, str] = record.get("logFiles") or {}
-    return {file: _tail(url) for file, url in files.items() if file.startswith(("user_logs/", "logs/user/"))}
+    wanted = {file: url for file, url in files.items() if file.startswith(("user_logs/", "logs/user/"))}
+    return Failure(str(error.get("message") or ""), {file: _tail(url) for file, url in wanted.items()})
 
 
 def _services(context: Context, workspace: Document) -> Document:
@@ -275,7 +285,7 @@ def _tail(url: str) -> str:
         response.raise_for_status()
     except requests.RequestException as error:
         return f"(cannot be read: {type(error).__name__})"
-    return response.text[-LOG_TAIL:]
+    return response.content[-LOG_TAIL:].decode("utf-8", "replace")
 
 
 def outputs(context: Context) -> dict[str, Any]:
@@ -297,6 +307,7 @@ def outputs(context: Context) -> dict[str, Any]:
         "component_id": component,
         "component_version": last_word(component) if component else None,
         "model_id": model,
+        "model_version": last_word(model) if model else None,
         "workspace_id": context.place.workspace,
         "storage_account": last_word(context.dependent("storageAccount")),
         "source_container": context.settings.source_container,

@@ -52,6 +52,18 @@ def test_what_asks_azure_nothing_imports_no_sdk(words: list[str], tmp_path: Path
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
+@pytest.mark.parametrize("words", [["plan"], ["apply", "--yes"]], ids=" ".join)
+def test_what_writes_no_component_imports_no_azure_ai_ml(deployed: Driver, words: list[str]) -> None:
+    code = (
+        "import sys\nfrom azbatchwrap.cli import batchcreate\ncode = batchcreate._run(sys.argv[1:])\n"
+        "print('azure.ai.ml' in sys.modules)\nsys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, *words, "--config", str(deployed.file)]
+    done = subprocess.run(command, env=deployed.stack.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 @pytest.mark.parametrize("verb", sorted(batchcreate.cli.commands))
 def test_every_verb_has_help_with_an_example(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     code, out, _ = run(capsys, verb, "--help")

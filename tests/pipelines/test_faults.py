@@ -163,6 +163,7 @@ def test_a_script_that_fails_fails_the_job_with_its_log(deployed: Driver) -> Non
     said = deployed.on("invoke", "--wait", "--download", str(deployed.folder / "out"))
     assert said.code == 1
     assert "no such column: age" in said.err
+    assert "exited with status code 1" in said.err
     assert "Failed" in said.out
     status = deployed.on("status", "--json")
     assert status.code == 1
