@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 from .types import BatchRequest, WorkItemRequest
 
+#: Items that wait to be handed over: a fast listing must neither run away nor hold up the event loop.
+CHUNK = 500
+
 
 class Listing:
     """`take` gets the items, on the event loop; it returns whether more are welcome now (else: `more`).
@@ -53,6 +56,8 @@ class Listing:
         with self._lock:
             self._items.append(item)
             first = len(self._items) == 1
+            if len(self._items) >= CHUNK:
+                self._room.clear()
         if first:
             self._call(self._hand_over)
 
@@ -63,7 +68,11 @@ class Listing:
     def _hand_over(self) -> None:
         with self._lock:
             items, self._items = self._items, []
-        if items and not self._stopped and not self._take(items):
+        if not items or self._stopped:
+            return
+        if self._take(items):
+            self._room.set()
+        else:
             self._room.clear()
 
     def _end(self, fault: Exception | None) -> None:

@@ -16,7 +16,7 @@ from azbatchwrap.endpoints import EndpointSpec, HealthPolicy
 from azbatchwrap.errors import EndpointDown, RetryableError, ServiceError, Throttled, WorkItemError
 from tests.batchkit.conftest import HASTY, Run, dispatching, spec_of, until
 from tests.batchkit.consumer import QUICK, Crash, Send, Word, batch_of
-from tests.batchkit_servers import Servers
+from tests.batchkit_servers import PATIENCE, Servers
 
 WORDS = [f"word {n}" for n in range(200)]
 
@@ -291,6 +291,31 @@ async def test_a_listing_that_fails_ends_the_batch_with_what_was_listed(run_batc
     outcome = await run_batch([in_process("here", lambda _: b"{}")], batch_of(words()))
     assert outcome.ids == ["a"]
     assert "no more" in str(outcome.fault)
+
+
+async def test_a_long_listing_waits_for_its_items_to_be_done(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = 0
+
+    def words() -> Any:
+        nonlocal listed
+        for listed in range(1, 2001):
+            yield f"word {listed}"
+
+    monkeypatch.setattr("azbatchwrap.batchkit.batch.LOOKAHEAD", 100)
+    server = servers.new()
+    server.stop()
+    async with dispatching([spec_of(server)]) as dispatcher:
+        batch = await dispatcher.submit(batch_of(words()), tmp_path)
+        await until(lambda: batch.counts.queued >= 100)
+        await asyncio.sleep(0.2)
+        stopped_at = listed
+        server.start()
+        await asyncio.wait_for(batch.done.wait(), PATIENCE)
+    # What the listing thread adds before it learns that there is no more room depends on the machine.
+    assert stopped_at < 2000
+    assert (listed, batch.counts.passed) == (2000, 2000)
 
 
 async def test_items_listed_slowly_start_at_once(servers: Servers, tmp_path: Path) -> None:
