@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from azbatchwrap.local.batch.model import (
     Run,
 )
 from azbatchwrap.local.batch.service import Service
+from azbatchwrap.local.web.query import whole
 
 #: Jobs on one page of the list.
 JOBS = 100
@@ -42,9 +44,7 @@ def milliseconds(ticks: int | None) -> int | None:
 
 def overview(service: Service) -> dict[str, Any]:
     """The account at a glance. Costs in proportion to nodes and jobs, not to tasks."""
-    totals = [0] * 6
-    for job in service.jobs.values():
-        totals = [total + count for total, count in zip(totals, job.counts, strict=True)]
+    totals = [sum(column) for column in zip([0] * 6, *(job.counts for job in service.jobs.values()), strict=True)]
     return {
         "account": service.settings.account,
         "time": milliseconds(wire.now()),
@@ -90,7 +90,7 @@ def pool(service: Service, pool_id: str) -> dict[str, Any]:
     """A pool with the map of its nodes. Raises BatchError PoolNotFound."""
     found = service.pool(pool_id)
     spec = found.spec
-    jobs = sorted(service.jobs_of(found), key=lambda job: -job.number)
+    jobs = heapq.nlargest(JOBS, service.jobs_of(found), key=lambda job: job.number)
     return {
         **pool_line(found),
         "created": milliseconds(found.life.created),
@@ -105,7 +105,7 @@ def pool(service: Service, pool_id: str) -> dict[str, Any]:
         "interval": spec.get("autoScaleEvaluationInterval"),
         "runs": service.autoscaler.runs_of(found),
         "map": [node_cell(node) for node in itertools.islice(found.nodes.values(), NODES)],
-        "jobs": [job_line(job) for job in jobs[:JOBS]],
+        "jobs": [job_line(job) for job in jobs],
     }
 
 
@@ -149,18 +149,24 @@ def job_line(job: Job) -> dict[str, Any]:
 
 
 def jobs(service: Service, query: Mapping[str, str]) -> dict[str, Any]:
-    """A page of jobs, the newest first; ``after`` is the number that the page before ended with."""
+    """A page of jobs, the newest first; ``after`` is the number that the page before ended with.
+
+    Raises BadQuery.
+    """
     after = query.get("after", "")
-    below = int(after) if after.isdecimal() else None
+    below = whole(after, "the cursor") if after else None
     state, text = query.get("state"), query.get("prefix", "").lower()
-    chosen = [
-        job
-        for job in service.jobs.values()
-        if (below is None or job.number < below)
-        and (not state or job.life.state == state)
-        and job.id.lower().startswith(text)
-    ]
-    chosen.sort(key=lambda job: -job.number)
+    chosen = heapq.nlargest(
+        JOBS + 1,
+        (
+            job
+            for job in service.jobs.values()
+            if (below is None or job.number < below)
+            and (not state or job.life.state == state)
+            and job.id.lower().startswith(text)
+        ),
+        key=lambda job: job.number,
+    )
     shown = chosen[:JOBS]
     return {
         "jobs": [job_line(job) for job in shown],

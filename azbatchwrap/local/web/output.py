@@ -57,7 +57,7 @@ async def piece(service: Service, kind: Kind, place: tuple[str, str, str], start
     path = (place[0], place[1], quote(place[2]))
     described = dict(properties(service, ask("HEAD", path)).headers)
     size = int(described[b"content-length"])
-    if start is None or start > size:
+    if start is None or not 0 <= start <= size:
         start = max(0, size - PIECE)
     if start == size:
         return b"", start, size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mimetypes
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -18,8 +19,11 @@ from azbatchwrap.local.batch.errors import BatchError
 from azbatchwrap.local.batch.service import Service
 from azbatchwrap.local.web import account, output
 from azbatchwrap.local.web.links import Gate
-from azbatchwrap.local.web.task_lists import BadQuery, TaskLists, TooSlow
+from azbatchwrap.local.web.query import BadQuery, whole
+from azbatchwrap.local.web.task_lists import TaskLists, TooSlow
 from azbatchwrap.local.web.traffic import Traffic
+
+log = logging.getLogger(__name__)
 
 Scope: TypeAlias = "MutableMapping[str, Any]"
 Receive: TypeAlias = "Callable[[], Awaitable[MutableMapping[str, Any]]]"
@@ -101,6 +105,9 @@ class Page:
             return _problem(400, "BadQuery", str(error))
         except TooSlow:
             return _problem(503, "TooSlow", "This takes too long: narrow the filter.")
+        except Exception:
+            log.exception("%s %s failed", visit.method, visit.path)
+            return _problem(500, "InternalError", "The service met an error of its own; its log says more.")
 
     async def _answer(self, visit: Visit) -> Answer:
         if visit.method == "GET" and (file := _FILE.match(visit.path)) is not None:
@@ -171,7 +178,7 @@ class Page:
     async def _output(self, place: tuple[str, str], kind: output.Kind, query: Mapping[str, str]) -> Answer:
         """A piece of a file as bytes; the headers say which piece of how many."""
         start = query.get("from", "")
-        name, begin = query.get("file", "stdout.txt"), int(start) if start.isdecimal() else None
+        name, begin = query.get("file", "stdout.txt"), whole(start, "from") if start else None
         content, begin, size = await output.piece(self._service, kind, (*place, name), begin)
         headers = ((b"x-from", b"%d" % begin), (b"x-size", b"%d" % size))
         return Answer(200, content, "application/octet-stream", headers)

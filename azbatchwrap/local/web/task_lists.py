@@ -19,6 +19,7 @@ import orjson
 
 from azbatchwrap.local.batch.model import COMPLETED
 from azbatchwrap.local.web.account import milliseconds
+from azbatchwrap.local.web.query import BadQuery, whole
 
 #: Tasks on one page of a list.
 PAGE = 100
@@ -47,10 +48,6 @@ _STATES = ("waiting", "blocked", "preparing", "running")
 
 class TooSlow(Exception):
     """The query would take longer than anybody looking at a page waits."""
-
-
-class BadQuery(Exception):
-    """The query's words make no sense; the text says which."""
 
 
 class TaskLists:
@@ -138,23 +135,17 @@ def _conditions(job: int, query: Mapping[str, str]) -> tuple[str, list[Any], str
         parameters += [prefix, prefix + _LAST]
     if exit_code:
         where.append("exit_code = ?")
-        parameters.append(_number(exit_code, "the exit code"))
+        parameters.append(whole(exit_code, "the exit code"))
     if after and state:
         since, _, seq = after.partition(".")
         where.append(f"(since, seq) {'<' if newest_first else '>'} (?, ?)")
-        parameters += [_number(since, "the cursor"), _number(seq, "the cursor")]
+        parameters += [whole(since, "the cursor"), whole(seq, "the cursor")]
     elif after:
         where.append("id > ?")
         parameters.append(after)
     direction = " DESC" if newest_first else ""
     order = f"since{direction}, seq{direction}" if state else "id"
     return f"INDEXED BY {index} WHERE {' AND '.join(where)}", parameters, order, bool(state)
-
-
-def _number(text: str, name: str) -> int:
-    if not text.removeprefix("-").isdecimal() or len(text) > 19:
-        raise BadQuery(f"{name} is not a whole number")
-    return int(text)
 
 
 def _line(row: tuple[Any, ...]) -> dict[str, Any]:

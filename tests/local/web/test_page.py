@@ -166,10 +166,18 @@ def test_tasks_are_filtered(visitor: Visitor, account: str, query: dict[str, str
 
 @pytest.mark.parametrize(
     "query",
-    [{"state": "odd"}, {"exit": "x"}, {"state": "failed", "after": "1"}, {"state": "failed", "after": "9" * 30 + ".1"}],
+    [
+        {"state": "odd"},
+        {"exit": "x"},
+        {"state": "failed", "after": "1"},
+        {"state": "failed", "after": "9" * 19 + ".1"},
+        {"exit": "9" * 5000},
+        {"exit": "--1"},
+    ],
 )
 def test_a_senseless_filter_is_refused(visitor: Visitor, account: str, query: dict[str, str]) -> None:
     answer = visitor.ask("jobs/letters/tasks", **query)
+    assert "Traceback" not in answer.text
     assert (answer.status_code, answer.json()["code"]) == (400, "BadQuery")
 
 
@@ -196,6 +204,15 @@ def test_refused_requests_of_the_api_are_shown(visitor: Visitor, client: BatchCl
     latest = shown["refusals"][0]
     assert (latest["method"], latest["path"], latest["status"]) == ("GET", "/jobs/was-never-there", 404)
     wait_until(lambda: sum(visitor.read("traffic")["failed"]) >= 1)
+
+
+def test_a_page_of_jobs_begins_after_a_number(visitor: Visitor, account: str) -> None:
+    everything = visitor.read("jobs")["jobs"]
+    assert [job["id"] for job in visitor.read("jobs", prefix="LETT")["jobs"]] == ["letters"]
+    assert visitor.read("jobs", state="disabled")["jobs"] == []
+    assert visitor.read("jobs", after="1")["jobs"] == []
+    assert len(visitor.read("jobs", after="999999")["jobs"]) == len(everything)
+    assert visitor.ask("jobs", after="x").json()["code"] == "BadQuery"
 
 
 def test_autoscale_runs_are_shown(visitor: Visitor, client: BatchClient) -> None:

@@ -38,7 +38,9 @@ async function go() {
   const isNew = next.path !== current?.path;
   if (isNew) current?.view.leave?.();
   current = next;
-  document.title = `${next.view.title(next.parts)} · azbatchwrap`;
+  const title = next.view.title(next.parts);
+  document.title = `${title} · azbatchwrap`;
+  main.setAttribute("aria-label", title);
   for (const link of document.querySelectorAll("[data-section]")) {
     if (link.dataset.section === next.view.section) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -96,6 +98,12 @@ function ask(changes, { replace = false } = {}) {
   }
 }
 
+/** To another page of a list, seen from its top. */
+function turnTo(after) {
+  ask({ after });
+  main.querySelector("form.filters")?.scrollIntoView({ block: "center" });
+}
+
 let settling = 0;
 main.addEventListener("input", (event) => {
   const { name, value } = event.target;
@@ -109,7 +117,7 @@ main.addEventListener("submit", (event) => event.preventDefault());
 
 const ACTIONS = {
   help: () => document.getElementById("help").showModal(),
-  back: () => history.back(),
+  first: () => turnTo(""),
   "end-job": ({ job: id }) => confirmAndDo(`Terminate job ${id}?`, "Its running tasks are killed, and waiting ones will not run. This cannot be undone.",
     "Terminate job", ["jobs", id, "terminate"]),
   "end-task": ({ job: id, task: name }) => confirmAndDo(`Cancel task ${name}?`, "If it runs it is killed; it counts as failed.",
@@ -120,7 +128,7 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do], [data-after], [data-href]");
   if (!button) return;
   if (button.dataset.do) ACTIONS[button.dataset.do](button.dataset);
-  else if (button.dataset.after) ask({ after: button.dataset.after });
+  else if (button.dataset.after) turnTo(button.dataset.after);
   else location.hash = button.dataset.href;
 });
 

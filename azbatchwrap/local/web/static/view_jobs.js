@@ -19,7 +19,7 @@ export const jobTable = (jobs) =>
 
 export const pager = (query, next, name) =>
   query.after || next
-    ? h("p", { class: "pager" }, query.after ? h("button", { type: "button", "data-do": "back" }, "Previous") : null,
+    ? h("p", { class: "pager" }, query.after ? h("button", { type: "button", "data-do": "first" }, "To the first") : null,
       next ? h("button", { type: "button", "data-after": next }, `More ${name}`) : null)
     : null;
 
