@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import multiprocessing
 import os
+import threading
 from array import array
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -79,7 +80,8 @@ class SphinxEngine:
         if importlib.util.find_spec("pocketsphinx") is None:
             raise ConfigurationError("the engine sphinx needs pocketsphinx: pip install 'azbatchwrap[speech]'")
         # Not forked: the service's sockets must not live on in a worker.
-        self._workers = ProcessPoolExecutor(workers or os.cpu_count(), multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        self._workers = ProcessPoolExecutor(workers or os.cpu_count(), context, initializer=_end_with_parent)
 
     async def understand(self, utterance: Utterance) -> Sequence[Reading]:
         return await asyncio.get_running_loop().run_in_executor(self._workers, _decode, utterance)
@@ -91,6 +93,18 @@ class SphinxEngine:
 def new_engine(name: EngineName, sentence: str = SENTENCE) -> Engine:
     """Raises ConfigurationError when what the engine needs is not installed."""
     return FixedEngine(sentence) if name == "fixed" else SphinxEngine()
+
+
+def _end_with_parent() -> None:
+    """A stand-in that is killed (what it is good for) must not leave its workers behind, which wait for it for ever."""
+
+    def follow() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 _decoder: Any = None

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures_speech import PATIENCE, Standin, Standins, silence, speak, tone, write_wave
+from tests.fixtures_speech import PATIENCE, Standin, Standins, silence, speak, tone, wait_for, write_wave
 
 SHORT = "/speech/recognition/conversation/cognitiveservices/v1"
 FAST = "/speechtotext/transcriptions:transcribe?api-version=2024-11-15"
@@ -242,3 +242,21 @@ def test_sphinx_understands_english(standins: Standins, tmp_path: Path) -> None:
     assert status == 200
     assert "world" in answer["NBest"][0]["Lexical"]
     assert answer["NBest"][0]["Display"] == answer["DisplayText"]
+    assert standin.process is not None
+    workers = children(standin.process.pid)
+    assert workers
+    standin.end(signal.SIGKILL)
+    wait_for(lambda: not any(map(alive, workers)), "the engine's workers to follow it")
+
+
+def children(pid: int) -> list[int]:
+    lists = [threads.read_text() for threads in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(word) for text in lists for word in text.split()]
+
+
+def alive(pid: int) -> bool:
+    """A process that nobody has waited for yet is none any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
