@@ -22,7 +22,7 @@ DATA_PLANE = (
     "azure-cli 2.91.0",
 )
 MANAGEMENT = ("azure-mgmt-batch", "azure-cli 2.91.0 signed in")
-YES, SLIP, NONE = "✓", "trips", "–"
+YES, SLIP, NONE = "✓", "trips", "-"
 
 
 def page(data_plane: Sequence[Report], management: Sequence[Report]) -> str:
@@ -31,8 +31,10 @@ def page(data_plane: Sequence[Report], management: Sequence[Report]) -> str:
         "\n\n".join(
             (
                 "# What the local service covers",
-                "Written by `python -m tests.clients.table` from the tests in `tests/clients`, in which clients that we did "
-                "not write try every operation they have. ✓: the client did it and what came back was right.",
+                (
+                    "Written by `python -m tests.clients.table` from the tests in `tests/clients`, in which clients that we did "
+                    "not write try every operation they have. ✓: the client did it and what came back was right."
+                ),
                 _operations(data_plane),
                 "## Where it is not green",
                 _remarks(),

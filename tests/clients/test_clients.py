@@ -74,5 +74,5 @@ def test_every_group_of_the_azure_cli(settings: dict[str, Any]) -> None:
     assert management.failed() == {}
     words = [each.detail.partition(":")[0] for each in data.tried] + [each.operation for each in management.tried]
     commands = [word.removeprefix("az batch ") for word in words if word.startswith("az batch ")]
-    assert AZ_GROUPS <= {command.rpartition(" ")[0] for command in commands}
+    assert {command.rpartition(" ")[0] for command in commands} >= AZ_GROUPS
     _assert_covers(data)

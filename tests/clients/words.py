@@ -39,20 +39,32 @@ AZ_GROUPS = frozenset(
 )
 #: What the local service does more simply than the real one.
 SIMPLER = (
-    "**Nodes** are folders of this machine, and tasks its processes, with the rights of the user: `userIdentity` and "
-    "node users are kept, and change nothing. `get_node_remote_login_settings` names a port behind which nobody is.",
-    "**reboot, reimage, deallocate, start** end and begin the node's tasks as asked; no machine restarts. A pre-empted "
-    "Spot node comes back after two seconds, with an empty disk.",
+    (
+        "**Nodes** are folders of this machine, and tasks its processes, with the rights of the user: `userIdentity` and "
+        "node users are kept, and change nothing. `get_node_remote_login_settings` names a port behind which nobody is."
+    ),
+    (
+        "**reboot, reimage, deallocate, start** end and begin the node's tasks as asked; no machine restarts. A pre-empted "
+        "Spot node comes back after two seconds, with an empty disk."
+    ),
     "**upload_node_logs** uploads one file, with what the service knows of the node.",
     "**list_pool_usage_metrics** is always empty, and so is `stats` behind `$expand`.",
-    "**Node extensions** are shown as the pool names them; nothing is installed. **Mounts**, **networks** and "
-    "**licenses** are kept and returned.",
-    "**Managed identities** of a pool are kept and returned; there is no endpoint that would give tasks a token for "
-    "them, so what they point at must be reachable by SAS.",
-    "**Certificates**, cloud services, remote desktop files and lifetime statistics, which the service gave up in 2024, "
-    "are not there: those addresses answer 400 or 404.",
+    (
+        "**Node extensions** are shown as the pool names them; nothing is installed. **Mounts**, **networks** and "
+        "**licenses** are kept and returned."
+    ),
+    (
+        "**Managed identities** of a pool are kept and returned; there is no endpoint that would give tasks a token for "
+        "them, so what they point at must be reachable by SAS."
+    ),
+    (
+        "**Certificates**, cloud services, remote desktop files and lifetime statistics, which the service gave up in 2024, "
+        "are not there: those addresses answer 400 or 404."
+    ),
     "**Windows** images are listed and their nodes are unusable.",
-    "**The management side** has one Batch account, which cannot be deleted and whose keys cannot be renewed. Quotas "
-    "are shown and not enforced. Network rules and private endpoints are kept, or empty lists.",
+    (
+        "**The management side** has one Batch account, which cannot be deleted and whose keys cannot be renewed. Quotas "
+        "are shown and not enforced. Network rules and private endpoints are kept, or empty lists."
+    ),
     "**Application packages** whose zip file is broken fail the tasks that need them, not the node.",
 )

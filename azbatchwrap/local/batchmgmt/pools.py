@@ -72,7 +72,6 @@ class Pools:
 
     async def patch(self, arm: Arm, request: Request) -> Answer:
         account, name, body = require(arm, request)["id"], request.names[3], request.json()
-        await self._service.data("GET", f"/pools/{name}")
         await self._change(name, dict(body.get("properties") or {}))
         if body.get("identity") is not None:
             await self._identify(name, body["identity"])
@@ -105,7 +104,11 @@ class Pools:
         return True
 
     async def _change(self, name: str, properties: dict[str, Any]) -> None:
-        changes = {key: _respelled(properties[key], _SPELLINGS) for key in _CHANGES if properties.get(key) is not None}
+        there = _shown("", await self._service.data("GET", f"/pools/{name}"))["properties"]
+        wanted = {key: properties[key] for key in _CHANGES if properties.get(key) is not None}
+        changes = {
+            key: _respelled(value, _SPELLINGS) for key, value in wanted.items() if not _is_met(value, there.get(key))
+        }
         if properties.get("applicationPackages") is not None:
             changes["applicationPackageReferences"] = [_reference(each) for each in properties["applicationPackages"]]
         if changes:
@@ -147,6 +150,17 @@ class Pools:
             ("POST", f"{pool}/disableAutoScale", self.disable_autoscale),
             ("POST", f"{pool}/stopResize", self.stop_resize),
         ]
+
+
+def _is_met(wanted: Any, there: Any) -> bool:
+    """Whether what is there has all that is wanted; passwords are not shown, so they cannot be told apart."""
+    if isinstance(wanted, dict) and isinstance(there, dict):
+        return all(_is_met(value, there.get(name)) for name, value in wanted.items() if name != "password")
+    if isinstance(wanted, list) and isinstance(there, list):
+        return len(wanted) == len(there) and all(map(_is_met, wanted, there))
+    if isinstance(wanted, str) and isinstance(there, str):
+        return wanted.lower() == there.lower()
+    return bool(wanted == there)
 
 
 # From here to the data plane

@@ -35,10 +35,8 @@ class Program:
 
     def does(self, *words: str) -> Any:
         """Run a command of ``az batch``."""
-        found = None
         with self.record(f"az batch {command_of(words)}"):
-            found = self.az("batch", *words)
-        return found
+            return self.az("batch", *words)
 
     def refuses(self, reason: str, *words: str) -> None:
         """The command must fail for this reason."""
