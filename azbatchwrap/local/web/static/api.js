@@ -20,7 +20,11 @@ async function answer(path, options) {
   }
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
-  throw new Refused(response.status, said.code ?? "Refused", said.message ?? `The service answered ${response.status}.`);
+  throw new Refused(
+    response.status,
+    said.code ?? "Refused",
+    said.message ?? `The service answered ${response.status}.`,
+  );
 }
 
 /** Path pieces and query values are encoded here. */

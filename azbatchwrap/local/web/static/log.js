@@ -29,9 +29,10 @@ export class LiveFile {
       try {
         more = await this.look();
       } catch (problem) {
-        this.note.textContent = problem.code === "OperationInvalidForCurrentState"
-          ? "The task has not started: it has printed nothing yet."
-          : problem.message;
+        this.note.textContent =
+          problem.code === "OperationInvalidForCurrentState"
+            ? "The task has not started: it has printed nothing yet."
+            : problem.message;
         if (problem.status === 401) return;
       }
       if (wasOver && !more) return;
@@ -53,14 +54,17 @@ export class LiveFile {
       this.shorten();
     }
     this.next = from + fresh.length;
-    this.note.textContent = size ? `${bytes(size)}${this.isOver ? "" : ", as it comes"}` : `Nothing${this.isOver ? "" : " yet"}.`;
+    this.note.textContent = size
+      ? `${bytes(size)}${this.isOver ? "" : ", as it comes"}`
+      : `Nothing${this.isOver ? "" : " yet"}.`;
     if (isAtEnd) this.text.scrollTop = this.text.scrollHeight;
     return this.next < size;
   }
 
   shorten() {
     const text = this.text.textContent;
-    if (text.length > KEPT) this.text.textContent = `… (the beginning is left out)\n${text.slice(text.indexOf("\n", text.length - KEPT / 2) + 1)}`;
+    if (text.length > KEPT)
+      this.text.textContent = `… (the beginning is left out)\n${text.slice(text.indexOf("\n", text.length - KEPT / 2) + 1)}`;
   }
 
   close() {

@@ -9,8 +9,13 @@ import { requests } from "./view_requests.js";
 import { task } from "./view_task.js";
 
 const ROUTES = [
-  [/^$/, overview], [/^pools$/, pools], [/^pools\/([^/]+)$/, pool], [/^jobs$/, jobs], [/^jobs\/([^/]+)$/, job],
-  [/^jobs\/([^/]+)\/tasks\/([^/]+)$/, task], [/^requests$/, requests],
+  [/^$/, overview],
+  [/^pools$/, pools],
+  [/^pools\/([^/]+)$/, pool],
+  [/^jobs$/, jobs],
+  [/^jobs\/([^/]+)$/, job],
+  [/^jobs\/([^/]+)\/tasks\/([^/]+)$/, task],
+  [/^requests$/, requests],
 ];
 /** Milliseconds: between looks while the service does not answer, and after the last key in a filter. */
 const RETRY = 2000;
@@ -73,16 +78,31 @@ function show(fresh, isNew) {
   const live = main.firstElementChild;
   if (live && !isNew) return patch(live, fresh);
   main.replaceChildren(fresh);
-  if (document.activeElement === document.body || !document.activeElement?.closest("header")) main.focus({ preventScroll: true });
+  if (document.activeElement === document.body || !document.activeElement?.closest("header"))
+    main.focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 
 function tell(problem, isNew) {
   if (problem.status >= 400 && problem.status < 500) {
-    show(h("div", { class: "nothing" }, h("h1", {}, problem.code), h("p", {}, problem.message), h("p", {}, h("a", { href: "#/" }, "To the overview"))), isNew);
+    show(
+      h(
+        "div",
+        { class: "nothing" },
+        h("h1", {}, problem.code),
+        h("p", {}, problem.message),
+        h("p", {}, h("a", { href: "#/" }, "To the overview")),
+      ),
+      isNew,
+    );
   }
   linkState.className = "bad";
-  linkState.textContent = problem.status === 0 ? "The service does not answer: what you see is old." : problem.status ? problem.message : String(problem);
+  linkState.textContent =
+    problem.status === 0
+      ? "The service does not answer: what you see is old."
+      : problem.status
+        ? problem.message
+        : String(problem);
 }
 
 // --- filters and pages
@@ -109,7 +129,10 @@ main.addEventListener("input", (event) => {
   const { name, value } = event.target;
   if (!event.target.closest("form.filters")) return;
   clearTimeout(settling);
-  settling = setTimeout(() => ask({ [name]: value.trim(), after: "" }, { replace: true }), event.target.nodeName === "SELECT" ? 0 : SETTLE);
+  settling = setTimeout(
+    () => ask({ [name]: value.trim(), after: "" }, { replace: true }),
+    event.target.nodeName === "SELECT" ? 0 : SETTLE,
+  );
 });
 main.addEventListener("submit", (event) => event.preventDefault());
 
@@ -118,10 +141,21 @@ main.addEventListener("submit", (event) => event.preventDefault());
 const ACTIONS = {
   help: () => document.getElementById("help").showModal(),
   first: () => turnTo(""),
-  "end-job": ({ job: id }) => confirmAndDo(`Terminate job ${id}?`, "Its running tasks are killed, and waiting ones will not run. This cannot be undone.",
-    "Terminate job", ["jobs", id, "terminate"]),
-  "end-task": ({ job: id, task: name }) => confirmAndDo(`Cancel task ${name}?`, "If it runs it is killed; it counts as failed.",
-    "Cancel task", ["jobs", id, "tasks", name, "terminate"]),
+  "end-job": ({ job: id }) =>
+    confirmAndDo(
+      `Terminate job ${id}?`,
+      "Its running tasks are killed, and waiting ones will not run. This cannot be undone.",
+      "Terminate job",
+      ["jobs", id, "terminate"],
+    ),
+  "end-task": ({ job: id, task: name }) =>
+    confirmAndDo(`Cancel task ${name}?`, "If it runs it is killed; it counts as failed.", "Cancel task", [
+      "jobs",
+      id,
+      "tasks",
+      name,
+      "terminate",
+    ]),
 };
 
 document.addEventListener("click", (event) => {
@@ -199,7 +233,10 @@ function step(by, event) {
 function rove(event) {
   const items = [...event.target.closest("[data-roving]").children];
   const here = items.indexOf(event.target);
-  const perRow = Math.max(1, items.findIndex((item) => item.offsetTop !== items[0].offsetTop));
+  const perRow = Math.max(
+    1,
+    items.findIndex((item) => item.offsetTop !== items[0].offsetTop),
+  );
   const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -perRow, ArrowDown: perRow }[event.key];
   focusOn(items[here + by], event);
 }

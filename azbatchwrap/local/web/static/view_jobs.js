@@ -8,19 +8,30 @@ import { jobLink, nothing, poolLink, table } from "./table.js";
 const STATES = ["active", "completed", "disabled", "terminating", "deleting"];
 
 export const jobTable = (jobs) =>
-  table("Jobs", [["Job"], ["State"], ["Tasks", "wide"], ["Pool"], ["Started"], ["Took", "number"]],
+  table(
+    "Jobs",
+    [["Job"], ["State"], ["Tasks", "wide"], ["Pool"], ["Started"], ["Took", "number"]],
     jobs.map((job) => ({
       key: job.id,
       cells: [
-        [jobLink(job.id), job.name ? h("span", { class: "note block" }, job.name) : null], pill(job.state), progress(job.counts),
-        poolLink(job.pool), moment(job.started), job.ended ? span(job.ended - job.started) : h("span", { class: "muted" }, span(Date.now() - job.started)),
+        [jobLink(job.id), job.name ? h("span", { class: "note block" }, job.name) : null],
+        pill(job.state),
+        progress(job.counts),
+        poolLink(job.pool),
+        moment(job.started),
+        job.ended ? span(job.ended - job.started) : h("span", { class: "muted" }, span(Date.now() - job.started)),
       ],
-    })));
+    })),
+  );
 
 export const pager = (query, next, name) =>
   query.after || next
-    ? h("p", { class: "pager" }, query.after ? h("button", { type: "button", "data-do": "first" }, "To the first") : null,
-      next ? h("button", { type: "button", "data-after": next }, `More ${name}`) : null)
+    ? h(
+        "p",
+        { class: "pager" },
+        query.after ? h("button", { type: "button", "data-do": "first" }, "To the first") : null,
+        next ? h("button", { type: "button", "data-after": next }, `More ${name}`) : null,
+      )
     : null;
 
 export const jobs = {
@@ -30,15 +41,47 @@ export const jobs = {
   load: (_parts, query) => read(["jobs"], query),
   draw(data, _parts, query) {
     const isFiltered = query.state || query.prefix || query.after;
-    return h("div", {},
+    return h(
+      "div",
+      {},
       h("h1", {}, "Jobs ", h("span", { class: "muted" }, count(data.total))),
-      h("form", { class: "filters", role: "search", "aria-label": "Filter jobs" },
-        h("label", {}, "Id begins with ", h("input", { type: "search", name: "prefix", value: query.prefix ?? "", autocomplete: "off", spellcheck: "false" })),
-        h("label", {}, "State ", h("select", { name: "state" }, h("option", { value: "" }, "all"),
-          STATES.map((state) => h("option", { value: state, selected: query.state === state }, state))))),
-      data.jobs.length ? jobTable(data.jobs)
-        : isFiltered ? h("p", { class: "muted" }, "No job is like this.")
-          : nothing("No jobs yet", "A folder with an example, and its run:", "azbatchwrap init example && cd example\nazbatchwrap run task.json"),
-      pager(query, data.next, "jobs"));
+      h(
+        "form",
+        { class: "filters", role: "search", "aria-label": "Filter jobs" },
+        h(
+          "label",
+          {},
+          "Id begins with ",
+          h("input", {
+            type: "search",
+            name: "prefix",
+            value: query.prefix ?? "",
+            autocomplete: "off",
+            spellcheck: "false",
+          }),
+        ),
+        h(
+          "label",
+          {},
+          "State ",
+          h(
+            "select",
+            { name: "state" },
+            h("option", { value: "" }, "all"),
+            STATES.map((state) => h("option", { value: state, selected: query.state === state }, state)),
+          ),
+        ),
+      ),
+      data.jobs.length
+        ? jobTable(data.jobs)
+        : isFiltered
+          ? h("p", { class: "muted" }, "No job is like this.")
+          : nothing(
+              "No jobs yet",
+              "A folder with an example, and its run:",
+              "azbatchwrap init example && cd example\nazbatchwrap run task.json",
+            ),
+      pager(query, data.next, "jobs"),
+    );
   },
 };

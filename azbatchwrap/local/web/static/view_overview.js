@@ -13,23 +13,49 @@ const sum = (numbers) => numbers.reduce((all, number) => all + number, 0);
 function requestTile(traffic) {
   const perSecond = sum(traffic.requests.slice(-10)) / 10;
   const refusals = sum(traffic.failed.slice(-60));
-  return h("div", { class: "tile broad", "data-key": "Requests" }, h("h3", {}, h("a", { href: "#/requests" }, "Requests")),
-    h("p", { class: "figure" }, perSecond >= 10 ? count(Math.round(perSecond)) : perSecond.toFixed(1), h("small", {}, " / s")),
+  return h(
+    "div",
+    { class: "tile broad", "data-key": "Requests" },
+    h("h3", {}, h("a", { href: "#/requests" }, "Requests")),
+    h(
+      "p",
+      { class: "figure" },
+      perSecond >= 10 ? count(Math.round(perSecond)) : perSecond.toFixed(1),
+      h("small", {}, " / s"),
+    ),
     rate(traffic, { seconds: 60, height: 28, label: false }),
-    h("p", { class: "note" }, refusals ? h("span", { class: "bad" }, `${plural(refusals, "refusal")} in the last minute`) : "none refused in the last minute"));
+    h(
+      "p",
+      { class: "note" },
+      refusals
+        ? h("span", { class: "bad" }, `${plural(refusals, "refusal")} in the last minute`)
+        : "none refused in the last minute",
+    ),
+  );
 }
 
 function tiles(data) {
   const nodes = sum(data.pools.map((pool) => sum(Object.values(pool.nodes))));
   const slots = sum(data.pools.map((pool) => pool.slots[1]));
   const { tasks, processes } = data;
-  return h("div", { class: "tiles" },
-    tile("Running", count(tasks.running + tasks.preparing), `at most ${plural(processes.most, "process", "processes")} at once`),
-    tile("Waiting", count(tasks.waiting), tasks.blocked ? `${count(tasks.blocked)} more for other tasks` : "for a free slot"),
+  return h(
+    "div",
+    { class: "tiles" },
+    tile(
+      "Running",
+      count(tasks.running + tasks.preparing),
+      `at most ${plural(processes.most, "process", "processes")} at once`,
+    ),
+    tile(
+      "Waiting",
+      count(tasks.waiting),
+      tasks.blocked ? `${count(tasks.blocked)} more for other tasks` : "for a free slot",
+    ),
     tile("Succeeded", count(tasks.succeeded), "tasks of the jobs that are kept"),
     tile("Failed", count(tasks.failed), tasks.failed ? "look at their jobs" : "none", tasks.failed ? "bad" : ""),
     tile("Nodes", count(nodes), plural(slots, "slot")),
-    requestTile(data.traffic));
+    requestTile(data.traffic),
+  );
 }
 
 export const overview = {
@@ -42,13 +68,40 @@ export const overview = {
   },
   draw(data) {
     const isEmpty = !data.pools.length && !data.list.jobs.length;
-    return h("div", {}, h("h1", {}, "Overview"),
-      data.isDiskFull ? h("div", { class: "failure", role: "alert" }, h("h3", {}, "The disk is full"), h("p", {}, "New work is refused until there is room in the data folder.")) : null,
+    return h(
+      "div",
+      {},
+      h("h1", {}, "Overview"),
+      data.isDiskFull
+        ? h(
+            "div",
+            { class: "failure", role: "alert" },
+            h("h3", {}, "The disk is full"),
+            h("p", {}, "New work is refused until there is room in the data folder."),
+          )
+        : null,
       tiles(data),
-      isEmpty ? nothing("Nothing runs here yet", "A folder with an example, and its run:", "azbatchwrap init example && cd example\nazbatchwrap run task.json") : [
-        section("Pools", data.pools.length ? poolTable(data.pools) : h("p", { class: "muted" }, "There are no pools.")),
-        section("Latest jobs", data.list.jobs.length ? jobTable(data.list.jobs.slice(0, JOBS)) : h("p", { class: "muted" }, "There are no jobs."),
-          data.list.total > JOBS ? h("p", {}, h("a", { href: "#/jobs" }, `All ${count(data.list.total)} jobs`)) : null),
-      ]);
+      isEmpty
+        ? nothing(
+            "Nothing runs here yet",
+            "A folder with an example, and its run:",
+            "azbatchwrap init example && cd example\nazbatchwrap run task.json",
+          )
+        : [
+            section(
+              "Pools",
+              data.pools.length ? poolTable(data.pools) : h("p", { class: "muted" }, "There are no pools."),
+            ),
+            section(
+              "Latest jobs",
+              data.list.jobs.length
+                ? jobTable(data.list.jobs.slice(0, JOBS))
+                : h("p", { class: "muted" }, "There are no jobs."),
+              data.list.total > JOBS
+                ? h("p", {}, h("a", { href: "#/jobs" }, `All ${count(data.list.total)} jobs`))
+                : null,
+            ),
+          ],
+    );
   },
 };

@@ -22,7 +22,8 @@ export function span(ms) {
 export function moment(ms, now = Date.now()) {
   if (!ms) return "–";
   const passed = now - ms;
-  const text = passed < 5000 ? "just now" : passed < 60_000 ? `${Math.floor(passed / 1000)} s ago` : `${coarse(passed)} ago`;
+  const text =
+    passed < 5000 ? "just now" : passed < 60_000 ? `${Math.floor(passed / 1000)} s ago` : `${coarse(passed)} ago`;
   return h("time", { datetime: new Date(ms).toISOString(), title: CLOCK.format(ms) }, text);
 }
 
@@ -49,18 +50,39 @@ export function bytes(number) {
 }
 
 /** The part of a node's long id that tells it from others. */
-export const shortNode = (id) => id.replace(/^.*\//, "").replace(/^tvmps_/, "").slice(0, 6);
+export const shortNode = (id) =>
+  id
+    .replace(/^.*\//, "")
+    .replace(/^tvmps_/, "")
+    .slice(0, 6);
 
 // How each state of the service looks: its tone, and its word where the service's own is none.
 const STATES = {
-  active: ["run", "active"], running: ["run", "running"], preparing: ["run", "preparing"],
-  waiting: ["wait", "waiting"], blocked: ["wait", "blocked"], idle: ["calm", "idle"], steady: ["calm", "steady"],
-  succeeded: ["good", "succeeded"], completed: ["good", "completed"], failed: ["bad", "failed"],
-  starting: ["wait", "starting"], waitingforstarttask: ["wait", "start task runs"], rebooting: ["wait", "rebooting"],
-  reimaging: ["wait", "reimaging"], leavingpool: ["wait", "leaving"], offline: ["warn", "takes no tasks"],
-  starttaskfailed: ["bad", "start task failed"], unusable: ["bad", "unusable"], preempted: ["warn", "preempted"],
-  resizing: ["run", "resizing"], stopping: ["warn", "stopping"], deleting: ["warn", "deleting"],
-  terminating: ["warn", "terminating"], disabled: ["warn", "disabled"], disabling: ["warn", "disabling"],
+  active: ["run", "active"],
+  running: ["run", "running"],
+  preparing: ["run", "preparing"],
+  waiting: ["wait", "waiting"],
+  blocked: ["wait", "blocked"],
+  idle: ["calm", "idle"],
+  steady: ["calm", "steady"],
+  succeeded: ["good", "succeeded"],
+  completed: ["good", "completed"],
+  failed: ["bad", "failed"],
+  starting: ["wait", "starting"],
+  waitingforstarttask: ["wait", "start task runs"],
+  rebooting: ["wait", "rebooting"],
+  reimaging: ["wait", "reimaging"],
+  leavingpool: ["wait", "leaving"],
+  offline: ["warn", "takes no tasks"],
+  starttaskfailed: ["bad", "start task failed"],
+  unusable: ["bad", "unusable"],
+  preempted: ["warn", "preempted"],
+  resizing: ["run", "resizing"],
+  stopping: ["warn", "stopping"],
+  deleting: ["warn", "deleting"],
+  terminating: ["warn", "terminating"],
+  disabled: ["warn", "disabled"],
+  disabling: ["warn", "disabling"],
   enabling: ["wait", "enabling"],
 };
 export const tone = (state) => STATES[state]?.[0] ?? "calm";
