@@ -34,6 +34,8 @@ OUTPUT_CONTAINER_VARIABLE = "AZBATCHWRAP_OUTPUT_CONTAINER"
 CALL_SETTING = "AZBATCHWRAP_CALL"
 #: Where a task reads the results that are its arguments.
 RESULTS_URL_VARIABLE = "AZBATCHWRAP_RESULTS_URL"
+#: Where a warm engine gets its calls.
+CALLS_URL_VARIABLE = "AZBATCHWRAP_CALLS_URL"
 
 #: In a task's working folder.
 OUTPUT_FOLDER = "outputs"

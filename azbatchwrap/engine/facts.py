@@ -48,6 +48,8 @@ class Facts:
         self.inputs: list[str] | None = None
         #: What to call, for a task of a session: module, name, and how arguments and result travel.
         self.function: dict[str, Any] | None = None
+        #: How long to stay without calls and to lease one, for a warm engine.
+        self.serve: dict[str, Any] | None = None
         #: Names of exceptions after which another attempt is made; None: after all.
         self.retry_exceptions: list[str] | None = None
         #: The script that was made ``__main__`` in this process.
@@ -87,6 +89,7 @@ class Facts:
         self.timeout = None if orders.get("timeout") is None else float(orders["timeout"])
         self.inputs = orders.get("inputs")
         self.function = orders.get("function")
+        self.serve = orders.get("serve")
         self.retry_exceptions = orders.get("retry_exceptions")
         args = _read_setting(environment, "AZBATCHWRAP_ARGS", "[]", self.working_folder)
         if not isinstance(args, list):

@@ -189,8 +189,8 @@ class _Attempt:
 
     def _run_chain(self) -> int:
         facts = self._facts
-        if facts.function is not None:
-            return self._run_function(facts.function)
+        if facts.function is not None or facts.serve is not None:
+            return self._run_function()
         try:
             modules = chain.files_to_run(facts.tasks_folder, facts.module, chain=facts.chain)
         except FileNotFoundError as error:
@@ -214,21 +214,23 @@ class _Attempt:
             os.chdir(facts.working_folder)
         return self._close(code)
 
-    def _run_function(self, order: dict[str, Any]) -> int:
+    def _run_function(self) -> int:
         from . import function
 
-        step = self._record.begin(order["name"])
-        self._engine.begin_step(order["name"])
+        facts = self._facts
+        name = facts.function["name"] if facts.function else facts.module
+        step = self._record.begin(name)
+        self._engine.begin_step(name)
         code = 0
         try:
-            value = function.call(self._facts)
+            value = function.call(facts) if facts.function else _serve(facts)
         except BaseException as error:  # noqa: BLE001 - whatever a function raises is its recorded result
-            if not function.is_retried(error, self._facts.retry_exceptions):
+            if not function.is_retried(error, facts.retry_exceptions):
                 self._last_word = FINAL
             code = self._fail(step, error, function.origin(error))
         else:
             self._succeed(step, value)
-            os.chdir(self._facts.working_folder)
+            os.chdir(facts.working_folder)
         return self._close(code)
 
     def _succeed(self, step: record.Step, value: Any) -> None:
@@ -264,6 +266,12 @@ class _Attempt:
             code = self._fail(self._record.last_step(), ValueError(message))
         self._record.close(record.list_outputs(self._facts.output_folder))
         return code
+
+
+def _serve(facts: Facts) -> Any:
+    from .serve import serve
+
+    return serve(facts)
 
 
 def _call(do_action: Any, engine: Engine, arguments: Sequence[Any]) -> Any:

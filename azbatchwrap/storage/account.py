@@ -54,6 +54,21 @@ class Account:
         self._delegation: tuple[UserDelegationKey, datetime] | None = None
         self._lock = threading.RLock()
 
+    @property
+    def key(self) -> bytes | None:
+        """What signs; ``None`` for an identity."""
+        return self._key
+
+    @property
+    def queue_url(self) -> str:
+        """Where the account's queues are: as its connection string says, else beside its blobs."""
+        given = "" if self._connection is None else self._connection.reveal()
+        for part in given.split(";"):
+            name, _, value = part.partition("=")
+            if name.strip().lower() == "queueendpoint":
+                return value.rstrip("/")
+        return self.blob_url.replace(".blob.", ".queue.", 1)
+
     # -- the SDK's client, for everything that is not hot --
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import concurrent.futures
 import contextlib
 import sys
 from concurrent.futures import InvalidStateError
@@ -38,14 +39,14 @@ def settle(future: Future, result: TaskResult, stderr: str, *, by_pickle: bool) 
     reject(future, exception_of(result, stderr))
 
 
-def resolve(future: Future, value: Any) -> None:
+def resolve(future: concurrent.futures.Future[Any], value: Any) -> None:
     """Set the value, unless the future has been cancelled."""
     with contextlib.suppress(InvalidStateError):
         if not future.cancelled() and future.set_running_or_notify_cancel():
             future.set_result(value)
 
 
-def reject(future: Future, error: BaseException) -> None:
+def reject(future: concurrent.futures.Future[Any], error: BaseException) -> None:
     """Set the exception, unless the future has been cancelled or has ended."""
     with contextlib.suppress(InvalidStateError):
         if not future.done() and future.set_running_or_notify_cancel():

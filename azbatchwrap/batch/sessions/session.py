@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.batch.logs import follow_log, kept_log, read_log
 from azbatchwrap.batch.manager import AzureBatch
@@ -34,6 +34,9 @@ from .jobs import SessionJobs, Wishes
 from .outcome import reject
 from .sender import Sender
 from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from .warm import Interactive
 
 _log = logging.getLogger(__name__)
 
@@ -100,16 +103,16 @@ class Session:
         self.progress = progress or NullProgress()
         self._options = Options.of(options)
         self._pool = pool
-        self._by_pickle = pickle
+        self.by_pickle = pickle
         storage = AzureBatchStorage(settings, project=project, progress=self.progress)
         self.manager = AzureBatch(storage, progress=self.progress)
         self.inputs = Inputs(storage)
         self.inputs.add(*inputs)
         self.outputs = Outputs(self)
         wishes = Wishes(name, tuple(Path(path) for path in sources), limit, pickle, skip_done)
-        self.jobs = SessionJobs(self.manager, wishes, self._choose_pool)
-        pace = LOCAL_PACE if is_loopback(self.manager.settings.batch.url) else NETWORK_PACE
-        self._watcher = Watcher(self.jobs, pace, self.progress, self._tasks_ended, by_pickle=pickle)
+        self.jobs = SessionJobs(self.manager, wishes, self.pool_id)
+        self.pace = LOCAL_PACE if is_loopback(self.manager.settings.batch.url) else NETWORK_PACE
+        self._watcher = Watcher(self.jobs, self.pace, self.progress, self._tasks_ended, by_pickle=pickle)
         self._sender = Sender(self.jobs, self._watcher, at_most)
         self._caller = Caller(by_pickle=pickle)
         self._calling = threading.Lock()
@@ -187,7 +190,16 @@ class Session:
                 else:
                     self.manager.jobs.terminate(job.facts.job_id)
 
-    def _choose_pool(self) -> str:
+    def interactive(
+        self, name: str = "", *, engines: int | None = None, idle: float | str = "10m", lease: int = 30
+    ) -> Interactive:
+        """Engines that stay on the nodes and answer calls within milliseconds; see `Interactive`."""
+        from .warm import Interactive
+
+        return Interactive(self, name, engines, idle, lease)
+
+    def pool_id(self) -> str:
+        """The pool that the session's tasks run on, found or made."""
         if self._pool is not None:
             return self.manager.use_existing_pool(self._pool)
         return choose_pool(self.manager).pool_id

@@ -1,0 +1,117 @@
+"""Warm nodes: calls answered by engines that stay, and what becomes of calls when those die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from azbatchwrap.batch.service import at
+from azbatchwrap.batch.sessions import Session
+from azbatchwrap.batch.sessions.warm import Interactive
+from azbatchwrap.errors import ConfigurationError, TaskFailed
+
+DEADLINE = 60.0
+Open = Callable[..., Session]
+
+
+@pytest.fixture(scope="module")
+def warm(shared: Session) -> Iterator[Interactive]:
+    with shared.interactive(engines=2) as engines:
+        yield engines
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + DEADLINE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.05)
+    return found
+
+
+def test_calls_are_answered(warm: Interactive, work: ModuleType) -> None:
+    async def awaited() -> Any:
+        return await warm.submit(work.square, 5)
+
+    assert warm.submit(work.add, 1, b=2).result(DEADLINE) == 3
+    assert [future.result(DEADLINE) for future in warm.map(work.square, range(20))] == [n * n for n in range(20)]
+    assert asyncio.run(awaited()) == 25
+    text = "ä" * 100_000
+    assert warm.submit(work.largest, text).result(DEADLINE) == {"length": 100_000, "again": text}
+
+
+def test_errors_come_back_as_themselves(warm: Interactive, work: ModuleType) -> None:
+    with pytest.raises(work.Odd) as caught:
+        warm.submit(work.fail, 4).result(DEADLINE)
+    assert caught.value.args == ("odd", 4)
+    assert 'raise Odd("odd", x)' in str(caught.value.__cause__)
+    with pytest.raises(ConfigurationError, match="a set"):
+        warm.submit(work.square, {1})
+    with pytest.raises(TaskFailed, match="JSON cannot hold"):
+        warm.submit(work.a_set).result(DEADLINE)
+
+
+def test_a_warm_call_is_faster_than_a_task(warm: Interactive, shared: Session, work: ModuleType) -> None:
+    def median(call: Callable[[int], Any], count: int) -> float:
+        times = []
+        for number in range(count):
+            began = time.perf_counter()
+            assert call(number) == number * number
+            times.append(time.perf_counter() - began)
+        return statistics.median(times)
+
+    warm_call = median(lambda number: warm.submit(work.square, number).result(DEADLINE), 20)
+    task = median(lambda number: shared.submit(work.square, number).result(DEADLINE), 5)
+    assert warm_call < task / 2
+
+
+def test_a_call_survives_its_engine(open_session: Open, work: ModuleType, tmp_path: Path) -> None:
+    session = open_session()
+    with session.interactive(engines=1, lease=2) as warm:
+        future = warm.submit(work.kill_once, str(tmp_path / "flag"), signal.SIGKILL.value)
+        assert future.result(DEADLINE) == "survived"
+
+
+def test_a_call_that_kills_every_engine_is_given_up(open_session: Open, work: ModuleType) -> None:
+    with (
+        open_session().interactive(engines=2, lease=1) as warm,
+        pytest.raises(TaskFailed, match="took down its engine"),
+    ):
+        warm.submit(os._exit, 3).result(DEADLINE)
+
+
+def test_idle_engines_stop_and_come_back(open_session: Open, work: ModuleType) -> None:
+    session = open_session()
+    with session.interactive(engines=1, idle=1) as warm:
+        assert warm.submit(work.square, 2).result(DEADLINE) == 4
+        assert warm._lane is not None
+        path = at("jobs", warm._lane.facts.job_id, "tasks")
+        living = lambda: list(session.manager.service.list(path, filter="state ne 'completed'"))  # noqa: E731
+        wait_until(lambda: not living(), "the engine to stop")
+        assert warm.submit(work.square, 3).result(DEADLINE) == 9
+
+
+def test_clients_share_engines(open_session: Open, work: ModuleType) -> None:
+    name = f"shared-{secrets.token_hex(3)}"
+    with (
+        open_session().interactive(name, engines=1, idle=5) as busy,
+        open_session().interactive(name, engines=1, idle=5) as single,
+    ):
+        many = busy.map(work.pause, [0.02] * 100)
+        many[0].result(DEADLINE)
+        assert single.submit(work.square, 6).result(DEADLINE) == 36
+        assert sum(future.done() for future in many) < 60
+        assert busy._lane is not None
+        assert single._lane is not None
+        assert busy._lane.queue == single._lane.queue
+        for future in many:
+            future.cancel()
