@@ -26,6 +26,8 @@ SUFFIXES = frozenset(
 PCM, A_LAW, MU_LAW, EXTENSIBLE = 1, 6, 7, 0xFFFE
 #: Length fields that a program writes which does not know the length when it begins.
 UNKNOWN_LENGTHS = frozenset({0, 0xFFFFFFFF, 0x7FFFFFFF, 0xFFFFFFFF - 36})
+#: No sound is compressed to less than this, not even silence (bits per second): the header of such a file is broken.
+LOWEST_BIT_RATE = 200.0
 #: How long ffmpeg may take: it is some hundred times faster than the sound (seconds).
 CONVERSION_TIMEOUT = 1800.0
 
@@ -62,11 +64,16 @@ def probe(path: Path) -> Sound:
     """What the file is. Raises InvalidAudioFormatError, or OSError when it cannot be read."""
     with path.open("rb") as file:
         head = file.read(64)
+        size = file.seek(0, 2)
         if not head:
             raise InvalidAudioFormatError(f"{path} is empty")
-        if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-            return _wave(path, file)
-    return _other(path, head)
+        is_wave = head[:4] == b"RIFF" and head[8:12] == b"WAVE"
+        sound = _wave(path, file) if is_wave else _other(path, head)
+    if sound.seconds > 8 * size / LOWEST_BIT_RATE:
+        raise InvalidAudioFormatError(
+            f"{path} says that it lasts {sound.seconds:.0f} s, which {size} bytes cannot hold"
+        )
+    return sound
 
 
 def seconds_of(path: Path) -> float | None:
@@ -104,7 +111,8 @@ def _described(path: Path, form: bytes, start: int, length: int, size: int) -> S
         log.warning("%s is cut off: %d of its %d bytes of sound are there", path, there, length)
     samples = there if length in UNKNOWN_LENGTHS or length > there else length
     samples -= samples % block
-    return Sound(path, "wav", samples / per_second, channels, rate, Wave(tag, bits, block, start, samples))
+    wave = Wave(tag, bits, block, start, samples)
+    return Sound(path, "wav", samples / (rate * block if wave.is_readable else per_second), channels, rate, wave)
 
 
 def _other(path: Path, head: bytes) -> Sound:
@@ -156,6 +164,8 @@ def readable(sound: Sound, scratch: Path | None = None) -> Iterator[Sound]:
     if is_readable(sound):
         yield sound
         return
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="speech-", dir=scratch) as folder:
         made = Path(folder) / "converted.wav"
         _convert(sound, made)

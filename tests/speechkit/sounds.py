@@ -19,7 +19,7 @@ def flac(path: Path, seconds: float) -> Path:
     """The stream information that a FLAC file begins with."""
     packed = (RATE << 44) | (0 << 41) | (15 << 36) | round(seconds * RATE)
     info = struct.pack(">HH", 4096, 4096) + bytes(6) + packed.to_bytes(8, "big") + bytes(16)
-    path.write_bytes(b"fLaC" + b"\x80" + len(info).to_bytes(3, "big") + info)
+    path.write_bytes(b"fLaC" + b"\x80" + len(info).to_bytes(3, "big") + info + bytes(1000))
     return path
 
 
@@ -27,7 +27,7 @@ def ogg(path: Path, seconds: float) -> Path:
     """A Vorbis identification page, and a last page that says how many samples came before."""
     head = b"\x01vorbis" + struct.pack("<IBIiiiBB", 0, 1, RATE, 0, 128_000, 0, 0xB8, 1)
     comment = b"\x03vorbis" + struct.pack("<II", 0, 0) + b"\x01"
-    path.write_bytes(_page(2, 0, 0, head) + _page(0, 1, 0, comment) + _page(4, 2, round(seconds * RATE), b"\0" * 40))
+    path.write_bytes(_page(2, 0, 0, head) + _page(0, 1, 0, comment) + _page(4, 2, round(seconds * RATE), bytes(200)))
     return path
 
 

@@ -64,6 +64,11 @@ def test_what_is_no_sound_is_named(tmp_path: Path, content: bytes, said: str) ->
     assert seconds_of(path) is None
 
 
+def test_a_length_that_cannot_be_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidAudioFormatError, match="bytes cannot hold"):
+        probe(sounds.flac(tmp_path / "a.flac", 50_000.0))
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_sound_or_named(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.wav"
@@ -115,7 +120,8 @@ def test_without_ffmpeg_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest
 
 def test_ffmpeg_makes_compressed_sound_readable(tmp_path: Path) -> None:
     needed("ffmpeg")
-    with readable(probe(sounds.mp3(tmp_path / "a.mp3", 2.0))) as made:
+    scratch = tmp_path / "not" / "there"
+    with readable(probe(sounds.mp3(tmp_path / "a.mp3", 2.0)), scratch) as made:
         assert made.wave is not None
         assert made.wave.is_readable
         assert made.seconds == pytest.approx(2.0, abs=0.1)

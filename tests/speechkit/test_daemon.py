@@ -7,11 +7,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.fixtures_speech import PATIENCE, Standin, Standins, silence, tone, wait_for, write_wave
+from tests.fixtures_speech import PATIENCE, Standin, Standins, children, silence, tone, wait_for, write_wave
 from tests.speechkit.conftest import Place
 
 pytest.importorskip("azure.cognitiveservices.speech")
@@ -110,6 +109,20 @@ def test_sigterm_drains(place: Place, container: Standin, client: subprocess.Pop
     assert place.stats()["passed"] == 2
 
 
+def test_endpoints_are_swapped_while_it_runs(
+    place: Place, container: Standin, standins: Standins, client: object
+) -> None:
+    other = standins()
+    write_wave(place.root / "long.part", tone(10)).replace(place.sounds / "long.wav")
+    wait_for(lambda: len(container.requests()) == 2, "the file to be sent")
+    place.configure(B=other.entry())
+    wait_for(lambda: (place.logs / "run.log").read_text().count("endpoints in use: B"), "the new endpoint")
+    assert delay(other, 0.8, by_rename(place, 0.8)) <= PATIENCE
+    wait_for((place.results / "long_wav.json").exists, "the file in flight to be done where it was")
+    assert [request["state"] for request in container.requests()] == ["answered", "answered"]
+    assert len(other.requests()) == 1
+
+
 def test_a_worker_that_is_killed_costs_one_attempt(
     place: Place, container: Standin, client: subprocess.Popen[str]
 ) -> None:
@@ -130,8 +143,3 @@ def workers_of(pid: int) -> list[int]:
     """The worker processes: children of the fork server of the client, which is its child."""
     servers = children(pid)
     return [worker for server in servers for worker in children(server)]
-
-
-def children(pid: int) -> list[int]:
-    lists = [threads.read_text() for threads in Path(f"/proc/{pid}/task").glob("*/children")]
-    return [int(word) for text in lists for word in text.split()]

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures_speech import PATIENCE, Standin, Standins, silence, speak, tone, wait_for, write_wave
+from tests.fixtures_speech import PATIENCE, Standin, Standins, children, silence, speak, tone, wait_for, write_wave
 
 SHORT = "/speech/recognition/conversation/cognitiveservices/v1"
 FAST = "/speechtotext/transcriptions:transcribe?api-version=2024-11-15"
@@ -247,11 +247,6 @@ def test_sphinx_understands_english(standins: Standins, tmp_path: Path) -> None:
     assert workers
     standin.end(signal.SIGKILL)
     wait_for(lambda: not any(map(alive, workers)), "the engine's workers to follow it")
-
-
-def children(pid: int) -> list[int]:
-    lists = [threads.read_text() for threads in Path(f"/proc/{pid}/task").glob("*/children")]
-    return [int(word) for text in lists for word in text.split()]
 
 
 def alive(pid: int) -> bool:
