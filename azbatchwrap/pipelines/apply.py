@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from azbatchwrap.errors import ConfigurationError
-from azbatchwrap.pipelines import record, scheduler
+from azbatchwrap.pipelines import record, scheduler, sdk
 from azbatchwrap.pipelines.context import Context
 from azbatchwrap.pipelines.plan import Action, Change, Plan, change_of
+from azbatchwrap.pipelines.resources.components import PipelineComponent, StepComponent
 from azbatchwrap.pipelines.resources.step import ArmStep, Step, is_busy
 from azbatchwrap.pipelines.runlog import RunLog
 from azbatchwrap.pipelines.steps import all_steps
@@ -51,6 +52,8 @@ class Apply:
         work = {key: change for key, change in self._changes.items() if self._has_work(change)}
         jobs = {key: lambda change=change: self._do(self._steps[change.key], change) for key, change in work.items()}
         needs = {key: self._all_needs(key) for key in work}
+        if any(isinstance(self._steps[key], StepComponent | PipelineComponent) for key in work):
+            sdk.warm()
         scheduler.run(jobs, needs, self._context.arm.stop)
         record.write(self._context, self._steps.values())
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,17 @@ from azbatchwrap.pipelines.context import Context
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
+
+
+def warm() -> None:
+    """Begin to import the SDK, while others wait for the service."""
+
+    def load() -> None:
+        # Whoever needs it later, and has not got it, says so.
+        with contextlib.suppress(ImportError):
+            import azure.ai.ml  # noqa: F401
+
+    threading.Thread(target=load, daemon=True, name="azure-ai-ml").start()
 
 
 def write_component(context: Context, definition: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ def init():
     global weights
     weights = json.loads(next(Path(os.environ["AZUREML_MODEL_DIR"]).rglob("weights.json")).read_text())
 def run(mini_batch):
-    return [f"{Path(file).name} {weights['factor'] * float(Path(file).read_text(encoding="utf-8"))} of {len(mini_batch)}"
+    return [f"{Path(file).name} {weights['factor'] * float(Path(file).read_text())} of {len(mini_batch)}"
             for file in mini_batch]
 """
 
