@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 
+from azbatchwrap.config import Secret
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.local.instance import Instance
 from azbatchwrap.local.stack import Options, Stack
@@ -102,3 +104,22 @@ def test_a_port_that_is_taken(tmp_path: Path, azurite: RunningAzurite) -> None:
     stack = Stack(tmp_path / "data")
     with pytest.raises(ConfigurationError, match=r"of the management service is used .* --aml-port"):
         stack.up(Options(aml=True, aml_port=azurite.process.blob_port))
+
+
+def test_turned_on_later_the_batch_service_answers_on_tls_too(tmp_path: Path, azurite: RunningAzurite) -> None:
+    folder = tmp_path / "data"
+    with ended_stack(folder):
+        stack = Stack(folder)
+        stack.up(Options(storage=Secret(azurite.connection_string), chaos={"counts_lag": 5}))
+        first = stack.endpoint()["batch"]
+        assert "tls_url" not in first
+        stack.up(Options(aml=True))
+        second = stack.endpoint()["batch"]
+        assert second["pid"] != first["pid"]
+        assert (second["url"], second["key"]) == (first["url"], first["key"])
+        answer = requests.get(second["tls_url"], verify=str(folder / "tls" / "ca.pem"), timeout=30)
+        assert answer.status_code == 403
+        assert stack.chaos()["counts_lag"] == 5
+        stack.up(Options(chaos={"counts_lag": 0}))
+        assert stack.endpoint()["batch"]["pid"] == second["pid"]
+        assert stack.chaos()["counts_lag"] == 0

@@ -95,9 +95,9 @@ def look(client: BatchClient, seen: Seen) -> int:
     return len(shown)
 
 
-def kill(service: BatchService, seen: Seen, every: float, seconds: float) -> None:
+def kill(service: BatchService, seen: Seen, every: float, seconds: float, least: int) -> None:
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or seen.kills < least:
         time.sleep(every)
         service.kill9()
         seen.kills += 1
@@ -105,16 +105,16 @@ def kill(service: BatchService, seen: Seen, every: float, seconds: float) -> Non
 
 
 def torture(
-    folder: Path, *, tasks: int, every: float, seconds: float, patience: float = 600.0
+    folder: Path, *, tasks: int, every: float, seconds: float, least: int = 1, patience: float = 600.0
 ) -> tuple[Seen, Counter[str]]:
-    """Run it all; returns what was seen and how often each task ran."""
+    """Kill for so many ``seconds`` and at ``least`` so often; returns what was seen and how often each task ran."""
     service, seen, runs = BatchService(folder / "service"), Seen(), folder / "runs"
     service.start()
     try:
         with service.client(retry_total=0, connection_timeout=5, read_timeout=20) as client:
             prepare(client)
             adding = threading.Thread(target=add, args=(client, seen, tasks, runs), daemon=True)
-            killing = threading.Thread(target=kill, args=(service, seen, every, seconds), daemon=True)
+            killing = threading.Thread(target=kill, args=(service, seen, every, seconds, least), daemon=True)
             adding.start()
             killing.start()
             deadline = time.monotonic() + seconds + patience
