@@ -70,7 +70,7 @@ class Member:
         """For status pages."""
         return {
             "name": self.name,
-            "url": self.endpoint.url if not self.endpoint.url.startswith("call:") else "call:",
+            "url": self.endpoint.spec.shown_url,
             "state": "retiring" if self.retired else self.health.state.value,
             "concurrency": self.health.concurrency,
             "allowed": self.health.allowed,

@@ -41,6 +41,15 @@ class EndpointSpec:
         return urlsplit(self.url).hostname or ""
 
     @property
+    def shown_url(self) -> str:
+        """The URL without a user and password."""
+        scheme, slashes, rest = self.url.partition("://")
+        if not slashes:
+            return self.url
+        place, slash, path = rest.partition("/")
+        return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+    @property
     def port(self) -> int:
         parts = urlsplit(self.url)
         return parts.port or (443 if parts.scheme in {"https", "wss"} else 80)

@@ -109,8 +109,10 @@ def test_oneshot_does_what_is_there_and_exits_0(client: Client, servers: Servers
     (client.input / "sub folder ü").mkdir()
     (client.input / "sub folder ü" / "a.txt").write_text(lines(20))
     (client.input / ".half written").write_text("no\n")
-    code, facts, _ = client.run()
+    code, facts, shown = client.run()
     assert (code, facts["passed"], server.asked) == (0, 20, 20)
+    assert "20/20 items" in shown
+    assert f"e{server.port}: up" in shown
     # A second run finds all of it done.
     code, facts, _ = client.run()
     assert (code, facts["passed"], facts["cached"], server.asked) == (0, 20, 20, 20)

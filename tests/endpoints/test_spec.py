@@ -71,6 +71,18 @@ def test_strict_refuses_all_and_names_every_fault() -> None:
         parse_endpoints({"bad": 1}, strict=False)
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:secret@host:8/a@b", "https://host:8/a@b"),
+        ("http://host", "http://host"),
+        ("exec:python3 worker.py", "exec:python3 worker.py"),
+    ],
+)
+def test_status_pages_show_no_password(url: str, shown: str) -> None:
+    assert EndpointSpec("e", url).shown_url == shown
+
+
 def test_lists_and_a_key_above_are_read_too() -> None:
     document = {"endpoints": [{"name": "a", "url": "http://h"}, "http://g"]}
     assert [(spec.name, spec.url) for spec in parse_endpoints(document)] == [
