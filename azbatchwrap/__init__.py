@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .batch import AzureBatch, CleanUp, ErrorInfo, StepResult, TaskResult
-    from .batch.sessions import Future, Session, SessionExecutor, as_completed
+    from .batch.sessions import Future, PoolPolicy, Session, SessionExecutor, as_completed
     from .config import Settings, load
     from .errors import (
         AccessDenied,
@@ -44,6 +44,7 @@ __all__ = [  # noqa: RUF022 (grouped by what a reader looks for)
     "Session",
     "SessionExecutor",
     "Future",
+    "PoolPolicy",
     "as_completed",
     # what it gets back
     "TaskResult",
@@ -87,6 +88,7 @@ _HOMES = {
     "FileReference": "storage",
     "AzureBatch": "batch",
     "Session": "batch.sessions",
+    "PoolPolicy": "batch.sessions",
     "SessionExecutor": "batch.sessions",
     "Future": "batch.sessions",
     "as_completed": "batch.sessions",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from azbatchwrap import names
 from azbatchwrap.config import PoolSettings
-from azbatchwrap.errors import ConfigurationError, Conflict, PoolError
+from azbatchwrap.errors import ConfigurationError, Conflict, PoolError, ServiceError
 
 from . import images
 from .service import Json, Service, as_metadata, at, metadata
@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 #: Tells a pool or job that we made from one of the same id that somebody else made.
 TOKEN = "azbatchwrap_token"  # noqa: S105
+#: The shortest interval that Azure Batch allows for a pool's formula.
+EVALUATION_INTERVAL = "PT5M"
 #: What a list of pools needs to show.
 POOL_FIELDS = (
     "id", "state", "allocationState", "vmSize", "currentDedicatedNodes", "targetDedicatedNodes",
@@ -40,7 +42,10 @@ _INSTALL_JDK = (
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """A pool to make. ``nodes`` and ``spot_nodes`` are targets; ``start_commands`` run as root, one after the other."""
+    """A pool to make. ``nodes`` and ``spot_nodes`` are targets; ``start_commands`` run as root, one after the other.
+
+    With a ``formula`` the service sets the targets by it, every five minutes (it allows no shorter interval).
+    """
 
     pool_id: str
     vm_size: str
@@ -50,6 +55,7 @@ class PoolPlan:
     start_commands: tuple[str, ...] = ()
     install_jdk: bool = False
     metadata: Mapping[str, str] | None = None
+    formula: str = ""
 
     def check(self) -> None:
         """Raises ConfigurationError for numbers and ids that the service would refuse after a round trip."""
@@ -123,6 +129,17 @@ class Pools:
         }
         self._service.request("POST", at("pools", pool_id, "resize"), body)
 
+    def set_formula(self, pool_id: str, formula: str) -> bool:
+        """Let the pool scale by this formula, evaluated at once. False when the service takes no new one so soon (30 s)."""
+        body = {"autoScaleFormula": formula, "autoScaleEvaluationInterval": EVALUATION_INTERVAL}
+        try:
+            self._service.request("POST", at("pools", pool_id, "enableautoscale"), body)
+        except ServiceError as error:
+            if error.code not in {"TooManyEnableAutoScaleRequests", "PoolBeingResized"}:
+                raise
+            return False
+        return True
+
     def delete(self, pool_id: str) -> bool:
         """Ask for the end of a pool; False when there was none."""
         return self._service.delete(at("pools", pool_id))
@@ -138,8 +155,7 @@ class Pools:
             "id": plan.pool_id,
             "vmSize": plan.vm_size,
             "virtualMachineConfiguration": image.wire(),
-            "targetDedicatedNodes": plan.nodes,
-            "targetLowPriorityNodes": plan.spot_nodes,
+            **_size(plan),
             "taskSlotsPerNode": plan.slots_per_node,
             "taskSchedulingPolicy": {"nodeFillType": "spread"},
             "metadata": as_metadata(facts),
@@ -148,6 +164,16 @@ class Pools:
         if commands:
             body["startTask"] = start_task(commands)
         return body
+
+
+def _size(plan: PoolPlan) -> Json:
+    if not plan.formula:
+        return {"targetDedicatedNodes": plan.nodes, "targetLowPriorityNodes": plan.spot_nodes}
+    return {
+        "enableAutoScale": True,
+        "autoScaleFormula": plan.formula,
+        "autoScaleEvaluationInterval": EVALUATION_INTERVAL,
+    }
 
 
 def start_task(commands: Sequence[str]) -> Json:

@@ -2,6 +2,7 @@
 
 from .executor import SessionExecutor
 from .future import Future, as_completed
+from .policy import PoolPolicy
 from .session import Session
 
-__all__ = ["Future", "Session", "SessionExecutor", "as_completed"]
+__all__ = ["Future", "PoolPolicy", "Session", "SessionExecutor", "as_completed"]

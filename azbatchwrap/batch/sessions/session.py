@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.batch.logs import follow_log, kept_log, read_log
 from azbatchwrap.batch.manager import AzureBatch
-from azbatchwrap.batch.reuse import choose_pool
 from azbatchwrap.batch.service import at
 from azbatchwrap.batch.tasks import submission_index
 from azbatchwrap.batch.wait import LOCAL_PACE, NETWORK_PACE
@@ -32,6 +31,7 @@ from .calls import Call, Caller, Options
 from .future import Future
 from .jobs import SessionJobs, Wishes
 from .outcome import reject
+from .policy import PoolPolicy, ensure_pool
 from .sender import Sender
 from .watcher import Watcher
 
@@ -74,8 +74,8 @@ class Session:
     """Runs functions as tasks: `submit` and `map` give futures. Use it in a ``with``; leaving it waits for the tasks.
 
     A session with a ``name`` can be taken up again: the same script run once more finds its tasks, submits none twice
-    and reads the results that are there. ``pool`` is a pool's id or a `PoolPolicy` (default: the project's pool as
-    configured). ``inputs`` are files, folders and patterns that each task finds in its working folder; ``sources`` are
+    and reads the results that are there. ``pool`` is a pool's id or a `PoolPolicy` (default: as many
+    nodes as configured, given back when they have been idle for 10 minutes). ``inputs`` are files, folders and patterns that each task finds in its working folder; ``sources`` are
     files and folders of code that importing the functions does not reveal. ``at_most`` limits how many tasks are on
     the service at once. ``pickle`` lets arguments and results be any Python values, where nodes have the same Python.
     ``limit`` is how long a job may live. ``options`` are those of `options`, for all tasks.
@@ -87,7 +87,7 @@ class Session:
         *,
         settings: Settings | None = None,
         project: str | None = None,
-        pool: str | None = None,
+        pool: str | PoolPolicy | None = None,
         inputs: Iterable[str | Path] = (),
         sources: Iterable[str | Path] = (),
         at_most: int | None = None,
@@ -102,10 +102,10 @@ class Session:
         self.name = name
         self.progress = progress or NullProgress()
         self._options = Options.of(options)
-        self._pool = pool
         self.by_pickle = pickle
         storage = AzureBatchStorage(settings, project=project, progress=self.progress)
         self.manager = AzureBatch(storage, progress=self.progress)
+        self._pool = pool or PoolPolicy(nodes=self.manager.settings.pool.node_count)
         self.inputs = Inputs(storage)
         self.inputs.add(*inputs)
         self.outputs = Outputs(self)
@@ -200,9 +200,9 @@ class Session:
 
     def pool_id(self) -> str:
         """The pool that the session's tasks run on, found or made."""
-        if self._pool is not None:
+        if isinstance(self._pool, str):
             return self.manager.use_existing_pool(self._pool)
-        return choose_pool(self.manager).pool_id
+        return ensure_pool(self.manager, self._pool)
 
     # -- calls --
 

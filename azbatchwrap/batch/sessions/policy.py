@@ -1,0 +1,169 @@
+"""Pools as policy: what a session wants of a pool, found again by its hash, and given back when nobody uses it.
+
+A pool made here scales by a formula, so that it is emptied also when no driver is alive to do it: it keeps its nodes
+while tasks are pending, and for a while after the last one or after a session has asked for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from azbatchwrap import names
+from azbatchwrap.batch.pools import PoolPlan
+from azbatchwrap.batch.service import Json
+from azbatchwrap.config import PoolSettings
+from azbatchwrap.errors import ConfigurationError, Conflict, NotFound, PoolError
+from azbatchwrap.manifest import parse_duration
+
+if TYPE_CHECKING:
+    from azbatchwrap.batch.manager import AzureBatch
+
+#: Says in a pool's metadata which policy made it.
+POLICY = "azbatchwrap_policy"
+#: Part of the samples of the span that must be there before a formula trusts them (Azure's own formulas use it).
+TRUSTED_PERCENT = 70
+#: Azure's GPU size with the lowest price and an NVIDIA T4, available in most regions.
+GPU_SIZE = "standard_nc4as_t4_v3"
+_WANTED = re.compile(r'wanted = time\("([^"]+)"\)')
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPolicy:
+    """What a pool should be. ``nodes`` are dedicated, ``spot_nodes`` may be taken away at any time.
+
+    ``most`` makes the number of nodes follow the work, from ``nodes`` to ``most``. ``keep`` is how long an idle pool
+    keeps its nodes, in seconds or as ``"10m"``. ``vm_size`` and ``slots`` default to the configured ones.
+    """
+
+    nodes: int = 1
+    spot_nodes: int = 0
+    most: int | None = None
+    keep: float | str = "10m"
+    vm_size: str | None = None
+    slots: int | None = None
+    start_commands: tuple[str, ...] = ()
+    jdk: bool = False
+
+    @classmethod
+    def small(cls, *, nodes: int = 1, keep: float | str = "10m") -> PoolPolicy:
+        """One node (or a few) of the configured size."""
+        return cls(nodes=nodes, keep=keep)
+
+    @classmethod
+    def spot(cls, nodes: int, *, floor: int = 0, keep: float | str = "10m") -> PoolPolicy:
+        """Spot nodes, with ``floor`` dedicated ones beside them, and more of those while spot nodes are taken away."""
+        return cls(nodes=floor, spot_nodes=nodes, keep=keep)
+
+    @classmethod
+    def gpu(cls, nodes: int = 1, *, vm_size: str = GPU_SIZE, keep: float | str = "10m") -> PoolPolicy:
+        """Nodes with a graphics card. Images bring no drivers: configure one that does, or give ``start_commands``."""
+        return cls(nodes=nodes, vm_size=vm_size, keep=keep)
+
+    @classmethod
+    def autoscale(cls, lo: int, hi: int, *, keep: float | str = "10m") -> PoolPolicy:
+        """From ``lo`` to ``hi`` nodes, as many as the pending tasks fill."""
+        return cls(nodes=lo, most=hi, keep=keep)
+
+    def check(self) -> None:
+        """Raises ConfigurationError for numbers that make no pool."""
+        if self.nodes < 0 or self.spot_nodes < 0 or (self.most or self.nodes + self.spot_nodes) < 1:
+            raise ConfigurationError(f"a pool of {self.nodes} nodes and {self.spot_nodes} spot nodes runs nothing")
+        if self.most is not None and self.most < self.nodes:
+            raise ConfigurationError(f"autoscale from {self.nodes} to {self.most} nodes: the second must not be less")
+        if parse_duration(self.keep) < 300:
+            raise ConfigurationError(
+                f"keep={self.keep!r}: formulas run every 5 minutes, so less than that cannot be kept"
+            )
+
+    def formula(self, wanted: datetime) -> str:
+        """The autoscale formula; ``wanted`` is when a session last asked for the nodes.
+
+        Samples may be missing (a new pool, a slow service): then the pool stays as it is.
+        """
+        span = parse_duration(self.keep)
+        busy = f"{self.nodes}"
+        if self.most is not None:
+            busy = f"min({self.most}, max({max(1, self.nodes)}, tasks / $TaskSlotsPerNode))"
+        if self.spot_nodes:
+            # The service has no fallback of its own: what is taken away is replaced by dedicated nodes.
+            busy = f"{busy} + min({self.spot_nodes}, known ? $PreemptedNodeCount.GetSample(1) : 0)"
+        lines = [
+            f'wanted = time("{format_datetime(wanted.astimezone(timezone.utc), usegmt=True)}");',
+            f"span = {span:g} * TimeInterval_Second;",
+            f"known = $PendingTasks.GetSamplePercent(span) >= {TRUSTED_PERCENT};",
+            "tasks = known ? max($PendingTasks.GetSample(span)) : 0;",
+            "fresh = time() < wanted + span;",
+            "inUse = fresh || tasks > 0;",
+            f"$TargetDedicatedNodes = inUse ? {busy} : (known ? 0 : $CurrentDedicatedNodes);",
+            f"$TargetLowPriorityNodes = inUse ? {self.spot_nodes} : (known ? 0 : $CurrentLowPriorityNodes);",
+            "$NodeDeallocationOption = taskcompletion;",
+        ]
+        return "\n".join(lines)
+
+    def hash(self, settings: PoolSettings, project: str) -> str:
+        """Of all that makes two pools different; not of how long they are kept."""
+        wanted = {
+            **asdict(self),
+            "keep": None,
+            "vm_size": (self.vm_size or settings.vm_size).lower(),
+            "slots": self.slots or settings.slots_per_node,
+            "image": [settings.publisher, settings.offer, settings.sku],
+            "project": project,
+        }
+        return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def pool_id_of(policy: PoolPolicy, settings: PoolSettings, project: str) -> str:
+    """The id of the pool that this policy makes."""
+    return f"{names.container_slug(project)[:40].strip('-')}-{policy.hash(settings, project)}"
+
+
+def ensure_pool(batch: AzureBatch, policy: PoolPolicy) -> str:
+    """Find the policy's pool, or make it; in both cases it gets its nodes. Its id. Raises ConfigurationError, PoolError."""
+    policy.check()
+    settings, project = batch.settings.pool, batch.storage.project
+    pool_id = pool_id_of(policy, settings, project)
+    now = datetime.now(timezone.utc)
+    try:
+        pool = batch.pools.get(pool_id)
+    except NotFound:
+        plan = PoolPlan(
+            pool_id,
+            policy.vm_size or settings.vm_size,
+            policy.nodes,
+            policy.spot_nodes,
+            policy.slots or settings.slots_per_node,
+            policy.start_commands,
+            install_jdk=policy.jdk,
+            metadata={POLICY: policy.hash(settings, project)},
+            formula=policy.formula(now),
+        )
+        try:
+            batch.pools.create(plan)
+        except Conflict as error:
+            # Another session was faster.
+            if error.code != "PoolExists":
+                raise
+    else:
+        _wake(batch, policy, pool, now)
+    return batch.use_existing_pool(pool_id)
+
+
+def _wake(batch: AzureBatch, policy: PoolPolicy, pool: Json, now: datetime) -> None:
+    if pool.get("state") == "deleting":
+        raise PoolError(f"pool {pool['id']} is being deleted; wait until it is gone", pool_id=pool["id"])
+    formula = policy.formula(now)
+    last = _WANTED.search(pool.get("autoScaleFormula", ""))
+    if last is not None:
+        age = (now - parsedate_to_datetime(last[1])).total_seconds()
+        same = _WANTED.sub("", pool["autoScaleFormula"]) == _WANTED.sub("", formula)
+        # It has its nodes for a good while yet, and each change of a formula bars the next for half a minute.
+        if same and age < parse_duration(policy.keep) / 2:
+            return
+    batch.pools.set_formula(pool["id"], formula)

@@ -1,0 +1,93 @@
+"""Pools as policy: found by their hash, sized by a formula that the service evaluates, emptied when idle."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timedelta, timezone
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from azbatchwrap.batch.sessions import PoolPolicy, Session
+from azbatchwrap.batch.sessions.policy import ensure_pool, pool_id_of
+from azbatchwrap.config import PoolSettings
+from azbatchwrap.errors import ConfigurationError
+from azbatchwrap.local.batch.autoscale import PoolNow, SampleHistory, evaluate
+from tests.fixtures_stack import LocalStack
+
+DEADLINE = 60.0
+NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+
+
+def targets(policy: PoolPolicy, *, asked: timedelta, **metrics: Any) -> tuple[int, int]:
+    """What the formula says of a pool with these metrics all the time; without any, samples are missing."""
+    history = SampleHistory()
+    for age in range(1800, 0, -30) if metrics else ():
+        values = {f"${name}": value for name, value in {"TaskSlotsPerNode": 1, **metrics}.items()}
+        history.record(values, NOW - timedelta(seconds=age))
+    now = {"$CurrentDedicatedNodes": 3.0, "$CurrentLowPriorityNodes": 2.0, "$TaskSlotsPerNode": 1.0}
+    found = evaluate(policy.formula(NOW - asked), history, NOW, PoolNow(3, 2, now))
+    return found.dedicated, found.low_priority
+
+
+LONG_AGO, JUST_NOW = timedelta(hours=2), timedelta(minutes=1)
+
+
+def test_nodes_stay_while_there_is_work_and_for_a_while_after() -> None:
+    policy = PoolPolicy.small(nodes=4)
+    assert targets(policy, asked=JUST_NOW) == (4, 0)
+    assert targets(policy, asked=JUST_NOW, PendingTasks=0) == (4, 0)
+    assert targets(policy, asked=LONG_AGO, PendingTasks=5) == (4, 0)
+    assert targets(policy, asked=LONG_AGO, PendingTasks=0) == (0, 0)
+
+
+def test_missing_samples_change_nothing() -> None:
+    assert targets(PoolPolicy.small(nodes=4), asked=LONG_AGO) == (3, 2)
+
+
+def test_autoscaling_follows_the_work() -> None:
+    policy = PoolPolicy.autoscale(2, 10)
+    assert targets(policy, asked=LONG_AGO, PendingTasks=7) == (7, 0)
+    assert targets(policy, asked=LONG_AGO, PendingTasks=500) == (10, 0)
+    assert targets(policy, asked=JUST_NOW) == (2, 0)
+    assert targets(policy, asked=LONG_AGO, PendingTasks=0) == (0, 0)
+
+
+def test_the_floor_grows_when_spot_nodes_are_taken_away() -> None:
+    policy = PoolPolicy.spot(5, floor=1)
+    assert targets(policy, asked=LONG_AGO, PendingTasks=9, PreemptedNodeCount=0) == (1, 5)
+    assert targets(policy, asked=LONG_AGO, PendingTasks=9, PreemptedNodeCount=3) == (4, 5)
+    assert targets(policy, asked=LONG_AGO, PendingTasks=0, PreemptedNodeCount=3) == (0, 0)
+
+
+def test_policies_that_make_no_pool() -> None:
+    for policy in (PoolPolicy(nodes=0), PoolPolicy.autoscale(5, 2), PoolPolicy.small(keep="1m"), PoolPolicy(nodes=-1)):
+        with pytest.raises(ConfigurationError):
+            policy.check()
+
+
+def test_the_same_policy_is_the_same_pool() -> None:
+    settings = PoolSettings()
+    one = pool_id_of(PoolPolicy.small(), settings, "p")
+    assert pool_id_of(PoolPolicy.small(keep="30m"), settings, "p") == one
+    assert (
+        len({one, pool_id_of(PoolPolicy.small(nodes=2), settings, "p"), pool_id_of(PoolPolicy.small(), settings, "q")})
+        == 3
+    )
+
+
+def test_a_session_makes_its_pool_once(local_stack: LocalStack, work: ModuleType) -> None:
+    project = f"policy-{secrets.token_hex(3)}"
+    pools = set()
+    for _ in range(2):
+        with Session(settings=local_stack.settings(project=project), pool=PoolPolicy.small(nodes=2)) as session:
+            assert session.submit(work.square, 3).result(DEADLINE) == 9
+            pools.add(session.pool_id())
+    assert len(pools) == 1
+    with Session(settings=local_stack.settings(project=project)) as session:
+        pool = session.manager.pools.get(pools.pop())
+        assert pool["enableAutoScale"]
+        later = ensure_pool(session.manager, PoolPolicy.small(nodes=2, keep="20m"))
+        assert later == pool["id"]
+        session.manager.delete_pool(pool["id"])
