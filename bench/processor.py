@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 FLYING = 64
 MESSAGES = 20_000
 SQLITE_MESSAGES = 10_000
-ROUNDS = 3
+ROUNDS = 5
 #: The server that is soon full.
 SLOTS, SLOT_TIME, LIMITED_MESSAGES = 16, 0.050, 2_500
 MANY, FEW = 1_000_000, 10_000
@@ -204,23 +204,29 @@ async def ours(queue_url: str, url: str, count: int, concurrency: int) -> dict[s
 
 
 async def claims(queue_url: str, count: int) -> dict[str, float]:
-    """Claims and completions per second over 5,000 messages with ``count`` waiting, and the growth of memory (MiB)."""
+    """Claims and completions per second over 8,000 messages with ``count`` waiting, and the growth of memory (MiB)."""
     from azbatchwrap.processor.message import Reader
-    from azbatchwrap.queues import Code, Item, Result, queue_from_url
+    from azbatchwrap.queues import Item, queue_from_url
 
     async with queue_from_url(queue_url, Reader()) as queue:
         for start in range(0, count, 1_000):
             # Deadlines as they come: so much later than the request was made.
             await queue.put([Item(f"r{n:07}", BODY, SOON + n) for n in range(start, start + 1_000)])
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        began = time.perf_counter()
-        for _ in range(100):
-            taken = await queue.claim(50, 30)
-            assert len(taken) == 50
-            assert all(await queue.complete([(one, Result(one.id, Code.OK, 200, 1, payload=b"{}")) for one in taken]))
-        seconds = time.perf_counter() - began
+        rates = [await _claims_per_second(queue, 40) for _ in range(4)]
     growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"rate": 5_000 / seconds, "growth": growth}
+    return {"rate": statistics.median(rates), "growth": growth}
+
+
+async def _claims_per_second(queue: Any, rounds: int) -> float:
+    from azbatchwrap.queues import Code, Result
+
+    began = time.perf_counter()
+    for _ in range(rounds):
+        taken = await queue.claim(50, 30)
+        assert len(taken) == 50
+        assert all(await queue.complete([(one, Result(one.id, Code.OK, 200, 1, payload=b"{}")) for one in taken]))
+    return rounds * 50 / (time.perf_counter() - began)
 
 
 def measured(way: str, **given: object) -> Any:
@@ -249,9 +255,11 @@ def _speed(url: str, redis_url: str, folder: Path) -> Iterator[Figure]:
     loop = statistics.median(loops)
     for name, found, target in (("Redis", on_redis, 0.6), ("SQLite, synchronous=FULL", on_sqlite, 0.25)):
         rate = statistics.median(one["rate"] for one in found)
+        # Each against the loop that ran beside it: the machine is not equally fast all the time.
+        ratio = statistics.median(one["rate"] / beside for one, beside in zip(found, loops, strict=True))
         yield Figure(
             f"requests at {FLYING} in flight, {name}", f"{rate:,.0f}/s", f"bare aiohttp loop {loop:,.0f}/s",
-            rate / loop, target, note="each answered durably",
+            ratio, target, note="each answered durably",
         )  # fmt: skip
     rate = statistics.median(one["rate"] for one in on_redis)
     public = measured("public", url=url, redis_url=redis_url, count=100)
