@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -149,7 +150,7 @@ class _Run:
             return self.options.files  # a million of them need not be in memory at once
         folder = self._input_folder()
         try:
-            return list_folder(folder, self._is_valid, recursive=self.options.recursive)
+            return list_folder(folder, self._is_valid(), recursive=self.options.recursive)
         except OSError as error:
             raise ConfigurationError(f"input folder {folder}: {error.strerror}") from error
 
@@ -160,21 +161,25 @@ class _Run:
             raise ConfigurationError(f"input folder {self.config.input_folder}: is no folder")
         return self.config.input_folder
 
-    def _is_valid(self, path: Path) -> bool:
-        """What the batch type takes, but never what this run writes."""
-        ours = RunPaths(self.config.output_folder)
-        if path in {ours.results, ours.summary}:
-            return False
-        for written in (self.config.output_folder, self.config.log_folder):
-            if written is not None and written != self.config.input_folder and path.is_relative_to(written):
-                return False
-        return self.batch_type.is_valid_input_file(path)
+    def _is_valid(self) -> Callable[[Path], bool]:
+        """Takes what the batch type takes, but never what this run writes."""
+        paths = RunPaths(self.config.output_folder)
+        files = {os.fspath(paths.results), os.fspath(paths.summary)}
+        written = {self.config.output_folder, self.config.log_folder} - {None, self.config.input_folder}
+        folders = tuple(f"{folder}{os.sep}" for folder in written)
+        takes = self.batch_type.is_valid_input_file
+
+        def is_valid(path: Path) -> bool:
+            text = os.fspath(path)
+            return text not in files and not text.startswith(folders) and takes(path)
+
+        return is_valid
 
     async def _take_in(self, batch: Batch) -> None:
         """Feed what arrives in the input folder."""
         options = self.options
         inbox = Inbox(
-            self._input_folder(), self._is_valid, recursive=options.recursive, poll=options.poll,
+            self._input_folder(), self._is_valid(), recursive=options.recursive, poll=options.poll,
             notified=not options.poll_only,
         )  # fmt: skip
         self.on_scan.append(inbox.scan_soon)

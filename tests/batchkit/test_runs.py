@@ -109,6 +109,8 @@ def test_oneshot_does_what_is_there_and_exits_0(client: Client, servers: Servers
     (client.input / "sub folder ü").mkdir()
     (client.input / "sub folder ü" / "a.txt").write_text(lines(20))
     (client.input / ".half written").write_text("no\n")
+    # What the run writes below its own input is not its input.
+    client.output = client.input / "output"
     code, facts, shown = client.run()
     assert (code, facts["passed"], server.asked) == (0, 20, 20)
     assert "20/20 items" in shown
