@@ -156,6 +156,8 @@ def test_resume_after_a_container_died_in_the_middle_of_a_file(place: Place, sta
     client = place.start("-resume")
     wait_for(lambda: [r for r in container.requests() if r["seconds"] > 8], "a third of the file to be sent")
     container.end(signal.SIGKILL)
+    # Were it back at once, the SDK would send everything again by itself.
+    wait_for((place.results / "long_wav.json").exists, "what was understood so far to be written down")
     container.start()
     _, log = client.communicate(timeout=100)
     assert client.returncode == 0, log
