@@ -58,6 +58,15 @@ def choose_pool(batch: AzureBatch, *, always_new: bool = False) -> PoolChoice:
     return PoolChoice(batch.create_pool(), MADE, ours=True)
 
 
+def find_pool(batch: AzureBatch) -> str | None:
+    """The pool that `choose_pool` would use again, if there is one; nothing changes."""
+    for pool in _alike(batch):
+        nodes = pool.get("targetDedicatedNodes", 0) + pool.get("targetLowPriorityNodes", 0)
+        if not nodes or _works(batch, str(pool["id"])):
+            return str(pool["id"])
+    return None
+
+
 def empty_pool(batch: AzureBatch, pool_id: str) -> bool:
     """Take a pool's nodes away, so that nothing is paid for; not while another job needs them. Whether it was done."""
     for job in batch.jobs.list(everything=True):
@@ -87,7 +96,7 @@ def _alike(batch: AzureBatch) -> Iterator[Json]:
     supported = batch.service.list("/supportedimages")
     image, _ = images.choose(supported, settings.publisher, settings.offer, settings.sku)
     wanted = (settings.vm_size.lower(), settings.slots_per_node, image.publisher, image.offer, image.sku)
-    java = any(file.name.lower().endswith(".jar") for file in batch.storage.get_application_files())
+    java = any(name.lower().endswith(".jar") for name in batch.storage.chosen_files() if name.startswith("app/"))
     pools = batch.service.list("/pools", filter="state eq 'active'", select=_FIELDS)
     for pool in sorted(pools, key=lambda pool: -pool.get("currentDedicatedNodes", 0)):
         reference = (pool.get("virtualMachineConfiguration") or {}).get("imageReference") or {}

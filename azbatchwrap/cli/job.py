@@ -14,6 +14,7 @@ EPILOG = """\b
 Examples:
   azbatchwrap job list
   azbatchwrap job wait JOB
+  azbatchwrap job timeline JOB --output job.svg
   azbatchwrap job download JOB --output-dir outputs
   azbatchwrap job retry JOB --failed
 """
@@ -26,7 +27,7 @@ directory_option = click.option(
 
 @click.group(epilog=EPILOG)
 def job() -> None:
-    """List, show, wait for, download, cancel, retry and delete jobs."""
+    """List, show, watch, draw, wait for, download, cancel, retry and delete jobs."""
 
 
 @job.command("list", epilog="\b\nExample:\n  azbatchwrap job list --all --json")
@@ -87,6 +88,38 @@ def wait(job_id: str, timeout: float | None, as_json: bool) -> None:
         batch.wait_for_tasks(job_id, timeout)
         results = batch.get_results(job_id, wait=False)
     raise click.exceptions.Exit(show_results(results, as_json=as_json, job=job_id))
+
+
+@job.command(epilog="\b\nExample:\n  azbatchwrap job watch JOB")
+@job_argument
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to watch at most.")
+def watch(job_id: str, timeout: float | None) -> None:
+    """Show a job's progress until every task that it has now has ended. The job stays open for more."""
+    from azbatchwrap.batch.timeline import spans_of, utilisation
+
+    with open_batch() as batch:
+        batch.wait_for_tasks(job_id, timeout, seal=False)
+        spans = spans_of(batch.service, job_id)
+    failed = sum(span.state == "failed" for span in spans)
+    note(f"job {job_id}: {len(spans)} tasks ran, {failed} failed, {utilisation(spans):.0%} of the slots in use")
+
+
+@job.command(epilog="\b\nExample:\n  azbatchwrap job timeline JOB --output job.svg")
+@job_argument
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="FILE.svg or FILE.html (default: JOB.svg)."
+)
+def timeline(job_id: str, output: Path | None) -> None:
+    """Draw which task ran where and when, as a picture that needs nothing else."""
+    from azbatchwrap.batch.timeline import html, spans_of, svg
+
+    target = output or Path(f"{job_id}.svg")
+    if target.suffix not in {".svg", ".html"}:
+        raise click.UsageError(f"{target} is neither .svg nor .html")
+    spans = spans_of(open_account().service, job_id)
+    text = (html if target.suffix == ".html" else svg)(spans, f"job {job_id}")
+    target.write_text(text, encoding="utf-8")
+    note(f"{len(spans)} tasks in {target}")
 
 
 @job.command(epilog="\b\nExample:\n  azbatchwrap job download JOB --output-dir outputs")

@@ -21,6 +21,7 @@ from azbatchwrap.errors import AzBatchWrapError, ConfigurationError, ManifestErr
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("azbatchwrap.cli.init:init", "Write a working example into a folder."),
     "run": ("azbatchwrap.cli.run:run", "Run a manifest and bring its results."),
+    "plan": ("azbatchwrap.cli.plan:plan", "Say what a manifest or script would upload, make and use again."),
     "config": ("azbatchwrap.cli.config:config", "Check keys, storage and images before anything is paid for."),
     "pool": ("azbatchwrap.cli.pool:pool", "List, show, resize and delete pools."),
     "job": ("azbatchwrap.cli.job:job", "List, show, wait for, download, cancel, retry and delete jobs."),

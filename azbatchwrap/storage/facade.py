@@ -143,6 +143,22 @@ class AzureBatchStorage:
         sent |= {name: self._uploader.upload_bytes(data) for name, data in files.items() if isinstance(data, bytes)}
         return [self._reference(name, sent[name], role) for name in sorted(sent)]
 
+    def stored(self, files: Mapping[str, Path | bytes]) -> dict[str, tuple[int, bool]]:
+        """What an upload of these files would find: each one's size in bytes, and whether storage has it. Sends nothing."""
+        try:
+            there = {entry.name for entry in list_blobs(self._wire, self.files_container, _CONTENT)}
+        except NotFound:
+            there = set()
+        found = {}
+        for name, file in files.items():
+            data = file if isinstance(file, bytes) else file.read_bytes()
+            found[name] = (len(data), names.content_blob(hashlib.sha256(data).hexdigest()) in there)
+        return found
+
+    def chosen_files(self) -> dict[str, Path]:
+        """Every file that was added, by its role's folder and name on a node."""
+        return {f"{role.folder}/{name}": path for role in Role for name, path in self._selections[role].files().items()}
+
     def _upload(self, role: Role) -> None:
         files = self._selections[role].files()
         self._contents.update(self._uploader.upload(dict.fromkeys(files.values()), f"{role.value} files"))

@@ -18,7 +18,7 @@ from azbatchwrap.batch.jobs import JobFacts
 from azbatchwrap.batch.manager import AzureBatch, Deployed
 from azbatchwrap.batch.pyz import build_engine
 from azbatchwrap.batch.results import Results
-from azbatchwrap.batch.service import at
+from azbatchwrap.batch.service import at, metadata
 from azbatchwrap.batch.submit import Submission
 from azbatchwrap.batch.tasks import submission_index
 from azbatchwrap.errors import ConfigurationError, Conflict, NotFound, ServiceError
@@ -208,6 +208,15 @@ class SessionJobs:
         ):
             if (task.get("executionInfo") or {}).get("result") == "success":
                 self._done[task["id"]] = facts.job_id
+
+    def count_done(self, task_ids: Iterable[str]) -> int:
+        """How many of these tasks have run in jobs of this session's name, whatever its files were then."""
+        if not self.wishes.name or not self.wishes.skip_done:
+            return 0
+        for job in self.manager.jobs.list():
+            if metadata(job).get(names.SESSION) == self.wishes.name:
+                self._remember_done(self.manager.jobs.facts(job["id"]))
+        return len(self._done.keys() & set(task_ids))
 
     def done_in(self, task_id: str) -> str | None:
         """The earlier job in which this task succeeded."""

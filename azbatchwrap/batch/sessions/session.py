@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,21 +22,25 @@ from azbatchwrap.batch.logs import follow_log, kept_log, read_log
 from azbatchwrap.batch.manager import AzureBatch
 from azbatchwrap.batch.service import at
 from azbatchwrap.batch.tasks import submission_index
+from azbatchwrap.batch.timeline import html, spans_of, svg
 from azbatchwrap.batch.wait import LOCAL_PACE, NETWORK_PACE
 from azbatchwrap.config import Settings, is_loopback
 from azbatchwrap.errors import AzBatchWrapError, ConfigurationError, Conflict, NotFound, TaskFailed
 from azbatchwrap.progress import NullProgress, Progress
 from azbatchwrap.storage import AzureBatchStorage
 
+from . import dry
 from .calls import Call, Caller, Options
 from .future import Future
 from .jobs import SessionJobs, Wishes
 from .outcome import reject
-from .policy import PoolPolicy, ensure_pool
+from .policy import PoolPolicy, ensure_pool, pool_id_of
 from .sender import Sender
 from .watcher import Watcher
 
 if TYPE_CHECKING:
+    from azbatchwrap.batch.plan import Plan
+
     from .warm import Interactive
 
 _log = logging.getLogger(__name__)
@@ -78,7 +83,7 @@ class Session:
     nodes as configured, given back when they have been idle for 10 minutes). ``inputs`` are files, folders and patterns that each task finds in its working folder; ``sources`` are
     files and folders of code that importing the functions does not reveal. ``at_most`` limits how many tasks are on
     the service at once. ``pickle`` lets arguments and results be any Python values, where nodes have the same Python.
-    ``limit`` is how long a job may live. ``options`` are those of `options`, for all tasks.
+    ``limit`` is how long a job may live. With ``dry_run`` nothing is sent, and `plan` tells what would be. ``options`` are those of `options`, for all tasks.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class Session:
         pickle: bool = False,
         skip_done: bool = True,
         limit: float | str | None = None,
+        dry_run: bool = False,
         progress: Progress | None = None,
         **options: Any,
     ) -> None:
@@ -119,6 +125,11 @@ class Session:
         self._open_futures: set[Future] = set()
         self._stoppers = ThreadPoolExecutor(STOPPERS, thread_name_prefix="azbatchwrap-stop")
         self._closed = False
+        planned = dry.opened.get()
+        self._planned: list[Call] | None = [] if dry_run or planned is not None else None
+        self._plan: Plan | None = None
+        if planned is not None:
+            planned.append(self)
         here = weakref.ref(self)
         self._at_exit = lambda: _close_at_exit(here)
         atexit.register(self._at_exit)
@@ -155,6 +166,8 @@ class Session:
         """
         if self._closed:
             return
+        if self._planned is not None:
+            self._plan = self.plan()
         self._closed = True
         atexit.unregister(self._at_exit)
         try:
@@ -293,6 +306,20 @@ class Session:
         self._watcher.watch(futures)
         return futures
 
+    def timeline(self, path: str | Path) -> Path:
+        """Draw which task ran where and when, as ``path``: ``.svg`` or ``.html``."""
+        target = Path(path)
+        jobs = list(self.jobs.opened)
+        spans = [span for job_id in jobs for span in spans_of(self.manager.service, job_id)]
+        draw = html if target.suffix == ".html" else svg
+        target.write_text(draw(spans, f"{self.name or 'session'} ({', '.join(jobs)})"), encoding="utf-8")
+        return target
+
+    def _repr_html_(self) -> str:
+        title = f"{self.name or 'session'}: {len(self._open_futures)} tasks to come"
+        spans = [span for job_id in list(self.jobs.opened) for span in spans_of(self.manager.service, job_id)]
+        return svg(spans, title)
+
     def _submit(
         self,
         function: Callable[..., Any],
@@ -310,9 +337,37 @@ class Session:
                 caller.make(self, function, args, kwargs, after=parents, options=options) for args, kwargs in calls
             )
         futures = [call.future for call in made]
+        if self._planned is not None:
+            self._planned += made
+            dry.take(made)
+            return futures
         self._note(futures)
         self._sender.put(made)
         return futures
+
+    def plan(self) -> Plan:
+        """What the calls of a dry session would upload, make and use again. Raises ConfigurationError for another one."""
+        if self._planned is None:
+            raise ConfigurationError(
+                "only a dry session has a plan: Session(dry_run=True), or `azbatchwrap plan SCRIPT`"
+            )
+        if self._plan is not None:
+            return self._plan
+        done = self.jobs.count_done(call.future.task_id for call in self._planned)
+        return dry.plan_of(self, self._planned, done)
+
+    def pool_wishes(self) -> dict[str, Any]:
+        """The session's pool in the words of `planned_pool`."""
+        if isinstance(self._pool, str):
+            return {"pool_id": self._pool, "nodes": 0}
+        settings, policy = self.manager.settings.pool, self._pool
+        return {
+            "pool_id": pool_id_of(policy, settings, self.manager.storage.project),
+            "nodes": policy.nodes + policy.spot_nodes,
+            "vm_size": policy.vm_size,
+            "slots": policy.slots,
+            "formula": policy.formula(datetime.now(timezone.utc)),
+        }
 
     def _note(self, futures: list[Future]) -> None:
         self._open_futures.update(futures)

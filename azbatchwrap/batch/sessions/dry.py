@@ -1,0 +1,57 @@
+"""Dry sessions: a script is followed, and nothing is sent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from azbatchwrap.batch.plan import Plan, counted, planned_files, planned_pool
+from azbatchwrap.errors import ConfigurationError
+
+from .calls import Call
+from .outcome import reject
+
+if TYPE_CHECKING:
+    from .session import Session
+
+#: While a script is planned: the sessions that it opened.
+opened: ContextVar[list[Session] | None] = ContextVar("dry sessions", default=None)
+
+
+@contextlib.contextmanager
+def dry_sessions() -> Iterator[list[Session]]:
+    """Every session opened in this block is dry; they are in the list, and closed at its end."""
+    sessions: list[Session] = []
+    token = opened.set(sessions)
+    try:
+        yield sessions
+    finally:
+        opened.reset(token)
+        for session in sessions:
+            session.close(wait=False, cancel=False)
+
+
+def take(calls: list[Call]) -> None:
+    """Let whoever asks for a result hear that there is none."""
+    for call in calls:
+        reject(
+            call.future,
+            ConfigurationError("a dry session sends nothing, so there is no result; plan() tells what it would do"),
+        )
+
+
+def plan_of(session: Session, calls: list[Call], done: int) -> Plan:
+    """What these calls would use."""
+    manager = session.manager
+    sources = session.jobs.sources({call.target.module for call in calls})
+    files = {f"app/{name}": file for name, file in sources.items()}
+    return Plan(
+        session.name or "session",
+        counted(str(call.target) for call in calls),
+        planned_files(manager, {**files, **manager.storage.chosen_files()}),
+        planned_pool(manager, **session.pool_wishes()),
+        manager.settings.is_local,
+        done,
+    )

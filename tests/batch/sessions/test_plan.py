@@ -1,0 +1,123 @@
+"""What is told before a run, and what is drawn after it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from azbatchwrap.batch.sessions import PoolPolicy, Session
+from azbatchwrap.batch.timeline import Span, lanes, svg, utilisation
+from azbatchwrap.errors import ConfigurationError
+from tests.fixtures_stack import LocalStack
+
+ROOT = Path(__file__).parents[3]
+Open = Callable[..., Session]
+DEADLINE = 60.0
+
+SCRIPT = """
+from azbatchwrap import PoolPolicy, Session
+
+def square(x):
+    return x * x
+
+with Session("planned", project={project!r}, pool=PoolPolicy.autoscale(1, 4)) as session:
+    futures = session.map(square, range(50))
+    print(session.gather(futures))
+"""
+
+
+def test_a_dry_session_sends_nothing(open_session: Open, work: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "input.txt").write_text("12345")
+    project = f"dry-{secrets.token_hex(3)}"
+    session = open_session("dry", dry_run=True, project=project, inputs=[tmp_path / "input.txt"])
+    futures = session.map(work.note, [str(tmp_path)] * 3, "abc")
+    with pytest.raises(ConfigurationError, match="dry session"):
+        futures[0].result(0)
+    plan = session.plan()
+    assert plan.tasks == {f"{work.__name__}.note": 3}
+    assert {file.name: file.stored for file in plan.files} == {
+        f"app/{work.__name__}.py": False,
+        "inputs/input.txt": False,
+    }
+    assert plan.node_hours(3600) == pytest.approx(3 / 2)
+    assert list(session.manager.jobs.list()) == []
+    session.close()
+    assert session.plan() == plan
+
+
+def test_plan_of_a_script(local_stack: LocalStack, tmp_path: Path) -> None:
+    project = f"plan-{secrets.token_hex(3)}"
+    (tmp_path / "driver.py").write_text(SCRIPT.format(project=project))
+    said = local_stack.run("plan", "driver.py", "--task-seconds", "36", folder=tmp_path)
+    assert said.returncode == 0, said.stderr
+    for words in ("planned: 50 tasks", "50 x __main__.square", "app/driver.py", "would be made", "0.50 node-hours"):
+        assert words in said.stdout
+    assert "formula at the beginning: 1 dedicated" in said.stdout
+    assert "formula with 50 tasks pending: 4 dedicated" in said.stdout
+
+
+def test_plan_of_the_demo_manifest(local_stack: LocalStack) -> None:
+    words = ("plan", str(ROOT / "task.json"), "--input", str(ROOT / "examples" / "contracts.csv"))
+    inputs = words if (ROOT / "examples" / "contracts.csv").exists() else words[:2]
+    said = local_stack.run(*inputs, "--json")
+    assert said.returncode == 0, said.stderr
+    (plan,) = json.loads(said.stdout)
+    assert plan["tasks"] == {"1_task.py": 8}
+    assert {"tasks/1_task.py", "tasks/2_task.py"} <= {file["name"] for file in plan["files"]}
+
+
+def test_a_script_without_a_session(local_stack: LocalStack, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text("x = 1")
+    said = local_stack.run("plan", "other.py", folder=tmp_path)
+    assert said.returncode == 2
+    assert "opens no Session" in said.stderr
+
+
+def span(task: str, node: str, began: float, ended: float, state: str = "succeeded") -> Span:
+    zero = datetime(2026, 11, 20, tzinfo=timezone.utc)
+    return Span(task, node, zero + timedelta(seconds=began), zero + timedelta(seconds=ended), state)
+
+
+def test_tasks_lie_in_as_few_lanes_as_ran_at_once() -> None:
+    spans = [span("a", "n1", 0, 2), span("b", "n1", 1, 3), span("c", "n1", 2, 4), span("d", "n2", 0, 4)]
+    placed = lanes(spans)
+    assert [[one.task_id for one in lane] for lane in placed["n1"]] == [["a", "c"], ["b"]]
+    assert [[one.task_id for one in lane] for lane in placed["n2"]] == [["d"]]
+    assert utilisation(spans) == pytest.approx(10 / 12)
+    assert utilisation([]) == 0.0
+
+
+def test_a_picture_needs_nothing_else(
+    shared: Session, work: ModuleType, local_stack: LocalStack, tmp_path: Path
+) -> None:
+    futures = [shared.submit(work.pause, 0.1), shared.submit(work.fail, "<&>")]
+    futures[0].result(DEADLINE)
+    assert futures[1].exception(DEADLINE) is not None
+    job_id = futures[0].job_id
+    root = ET.fromstring(shared.timeline(tmp_path / "session.svg").read_text())
+    titles = [title.text or "" for title in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert any(title.startswith(f"{futures[0].task_id}: succeeded") for title in titles)
+    assert any(title.startswith(f"{futures[1].task_id}: failed") for title in titles)
+    assert "<svg" in shared._repr_html_()
+    said = local_stack.run("job", "timeline", job_id, "--output", "job.html", folder=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert "http" not in (tmp_path / "job.html").read_text().replace("http://www.w3.org/2000/svg", "")
+    said = local_stack.run("job", "watch", job_id, folder=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert "tasks ran" in said.stderr
+    assert svg([], "nothing ran").startswith("<svg")
+
+
+def test_policies_are_planned_too(open_session: Open, work: ModuleType) -> None:
+    session = open_session(dry_run=True, pool=PoolPolicy.spot(3, floor=1))
+    session.submit(work.square, 2)
+    pool = session.plan().pool
+    assert (pool.is_new, pool.nodes) == (True, 4)
+    assert "$TargetLowPriorityNodes" in pool.formula
