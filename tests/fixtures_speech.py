@@ -158,3 +158,11 @@ def children(pid: int) -> list[int]:
     """The processes that ``pid`` has started, in whichever of its threads."""
     lists = [threads.read_text() for threads in Path(f"/proc/{pid}/task").glob("*/children")]
     return [int(word) for text in lists for word in text.split()]
+
+
+def alive(pid: int) -> bool:
+    """A process that nobody has waited for yet is none any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

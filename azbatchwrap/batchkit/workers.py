@@ -181,9 +181,18 @@ def _wake(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
+def _end_with_parent() -> None:
+    """Should the dispatching process be killed, nobody waits for the item in hand, which may take hours."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _work(pipe: Connection) -> None:
     """The worker's life: read an item, answer, until the other side goes away."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the dispatching process, which then ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     known: dict[bytes, WorkItemProcessor[Any]] = {}
     while True:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.fixtures_speech import PATIENCE, Standin, Standins, children, silence, tone, wait_for, write_wave
+from tests.fixtures_speech import PATIENCE, Standin, Standins, alive, children, silence, tone, wait_for, write_wave
 from tests.speechkit.conftest import Place
 
 pytest.importorskip("azure.cognitiveservices.speech")
@@ -131,6 +131,18 @@ def test_endpoints_are_swapped_while_it_runs(
     wait_for((place.results / "long_wav.json").exists, "the file in flight to be done where it was")
     assert [request["state"] for request in container.requests()] == ["answered", "answered"]
     assert len(other.requests()) == 1
+
+
+def test_workers_end_with_a_client_that_is_killed(
+    place: Place, container: Standin, client: subprocess.Popen[str]
+) -> None:
+    write_wave(place.root / "long.part", tone(300)).replace(place.sounds / "long.wav")
+    wait_for(lambda: len(container.requests()) == 2, "the file to be sent")
+    workers = workers_of(client.pid)
+    assert workers
+    client.kill()
+    wait_for(lambda: not any(map(alive, workers)), "the workers to end")
+    assert container.requests()[1]["seconds"] < 300
 
 
 def test_a_worker_that_is_killed_costs_one_attempt(

@@ -16,7 +16,18 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures_speech import PATIENCE, Standin, Standins, children, silence, speak, tone, wait_for, write_wave
+from tests.fixtures_speech import (
+    PATIENCE,
+    Standin,
+    Standins,
+    alive,
+    children,
+    silence,
+    speak,
+    tone,
+    wait_for,
+    write_wave,
+)
 
 SHORT = "/speech/recognition/conversation/cognitiveservices/v1"
 FAST = "/speechtotext/transcriptions:transcribe?api-version=2024-11-15"
@@ -247,11 +258,3 @@ def test_sphinx_understands_english(standins: Standins, tmp_path: Path) -> None:
     assert workers
     standin.end(signal.SIGKILL)
     wait_for(lambda: not any(map(alive, workers)), "the engine's workers to follow it")
-
-
-def alive(pid: int) -> bool:
-    """A process that nobody has waited for yet is none any more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
