@@ -454,6 +454,10 @@ class Calls:
         calls = (_positional(args) for args in zip(*iterables, strict=False))
         return self._session._submit(function, calls, after, self._options)  # noqa: SLF001
 
+    def merge(self, function: Callable[..., Any], futures: Iterable[Future], *args: Any, **kwargs: Any) -> Future:
+        """As `Session.merge`."""
+        return self.submit(function, list(futures), *args, **kwargs)
+
 
 def _positional(args: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
     return args, {}
