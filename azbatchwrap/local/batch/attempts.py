@@ -21,7 +21,16 @@ from azbatchwrap.local.batch.model import (
     Job,
     Run,
 )
-from azbatchwrap.local.batch.node import HostLost, Launch, Outcome, ProcessHandle, Stage, TaskFailure
+from azbatchwrap.local.batch.node import (
+    USER_ERROR,
+    Failure,
+    HostLost,
+    Launch,
+    Outcome,
+    ProcessHandle,
+    Stage,
+    TaskFailure,
+)
 from azbatchwrap.local.batch.node import run as run_on_node
 from azbatchwrap.local.batch.side_tasks import prepare
 
@@ -113,6 +122,8 @@ async def _prepared(service: Service, run: Run) -> None:
 async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
     folder = run.job.folder(run.node) / run.row.id
     spec = run.spec
+    if (misfit := _container_misfit(run)) is not None:
+        return _never_began(misfit)
     limit = wire.parse_duration(spec["constraints"]["maxWallClockTime"])
     seconds = None if limit >= wire.UNLIMITED else (limit - (wire.now() - first_start)) / wire.TICKS_PER_SECOND
     if "multiInstanceSettings" in spec:
@@ -124,8 +135,7 @@ async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
         try:
             await packages.deploy(service, run.node, own_packages)
         except TaskFailure as problem:
-            now = wire.to_datetime(wire.now())
-            return Outcome(now, now, failure=problem.failure, stage=Stage.PREPARATION)
+            return _never_began(problem.failure)
         environment = environment_of(
             service,
             run.job,
@@ -155,6 +165,24 @@ async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
         _enter(service, run, RUNNING, handle)
 
     return await run_on_node(launch, service.host, service.transfers, started)
+
+
+def _container_misfit(run: Run) -> Failure | None:
+    """Pools for containers want container settings on every task, and other pools take none."""
+    machine = run.node.pool.spec.get("virtualMachineConfiguration") or {}
+    wants, has = "containerConfiguration" in machine, "containerSettings" in run.spec
+    if wants == has:
+        return None
+    if has:
+        message = "The task has container settings, and its pool was made without containerConfiguration"
+        return Failure(USER_ERROR, "ContainerPoolNotSupported", message)
+    message = "The task has no container settings, and its pool was made with containerConfiguration"
+    return Failure(USER_ERROR, "CommandLaunchFailed", message)
+
+
+def _never_began(failure: Failure) -> Outcome:
+    now = wire.to_datetime(wire.now())
+    return Outcome(now, now, failure=failure, stage=Stage.PREPARATION)
 
 
 def _enter(service: Service, run: Run, state: int, handle: ProcessHandle | None) -> None:

@@ -20,7 +20,7 @@ from azbatchwrap.local.batch.chaos import Chaos
 from azbatchwrap.local.batch.errors import BatchError
 from azbatchwrap.local.batch.lag import CountsLag
 from azbatchwrap.local.batch.model import Job, Node, Pool, Run, Schedule
-from azbatchwrap.local.batch.node import ProcessHost, Transfers, make_node_python, network_settings
+from azbatchwrap.local.batch.node import Containers, ProcessHost, Transfers, make_node_python, network_settings
 from azbatchwrap.local.batch.recovery import load, resume
 from azbatchwrap.local.batch.retention import sweep_for_ever
 from azbatchwrap.local.batch.scheduler import Scheduler
@@ -66,6 +66,7 @@ class Service:
         self.schedules: dict[str, Schedule] = {}
         self.applications: dict[str, dict[str, Any]] = {}
         self.host = ProcessHost(settings.max_processes)
+        self.host.containers = self.containers = Containers(os.environ, settings.data_dir)
         self.network = network_settings(os.environ)
         self.transfers = Transfers(network=self.network)
         self.python_bin = make_node_python(settings.data_dir / "python")
@@ -87,6 +88,7 @@ class Service:
         self.lag.set(self.chaos.counts_lag, self.jobs.values())
         await self.host.start()
         await self.transfers.start()
+        await self.containers.remove_leftovers()
         resume(self)
         self.spawn(sweep_for_ever(self), "retention")
         self.spawn(self.autoscaler.sample_for_ever(), "samples")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from azbatchwrap.local.batch.node import process_helper
+from azbatchwrap.local.batch.node.containers import Containers
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class ProcessHost:
         self._link: _Link | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = asyncio.Lock()
+        #: What runs container tasks; None where none may.
+        self.containers: Containers | None = None
 
     @property
     def pid(self) -> int | None:

@@ -8,9 +8,11 @@ import errno
 import os
 from collections.abc import Callable
 from datetime import datetime, timezone
+from pathlib import Path
 
 from azbatchwrap.local.batch.node import failures
 from azbatchwrap.local.batch.node.command_line import split_command_line
+from azbatchwrap.local.batch.node.containers import Container, TaskPlace
 from azbatchwrap.local.batch.node.process_host import HostLost, ProcessHandle, ProcessHost, StartFailed
 from azbatchwrap.local.batch.node.records import Failure, Launch, Outcome, Stage, TaskFailure
 from azbatchwrap.local.batch.node.transfers import Transfers
@@ -34,12 +36,19 @@ async def run(
     started = _now()
     limit = launch.wall_clock if launch.wall_clock is not None and launch.wall_clock < _NO_LIMIT else None
     deadline = None if limit is None else asyncio.get_running_loop().time() + limit
+    container: Container | None = None
     try:
-        handle = await _prepare_and_start(launch, host, transfers, limit)
+        if launch.container is not None:
+            container = await _contain(launch, host)
+        handle = await _prepare_and_start(launch, host, transfers, limit, container)
     except TaskFailure as problem:
         return Outcome(started, _now(), failure=problem.failure, stage=Stage.PREPARATION)
     on_started(handle)
-    exit_code = await _wait(handle, deadline)
+    try:
+        exit_code = await _wait(handle, deadline)
+    finally:
+        if container is not None and host.containers is not None:
+            await asyncio.shield(host.containers.remove(container.name))
     failure = _command_failure(handle, exit_code)
     upload_failure = None
     if launch.output_files:
@@ -50,20 +59,32 @@ async def run(
     return Outcome(started, _now(), exit_code, failure or upload_failure, stage, upload_failure)
 
 
-async def _prepare_and_start(
-    launch: Launch, host: ProcessHost, transfers: Transfers, limit: float | None
-) -> ProcessHandle:
-    if launch.container is not None:
-        # Running the command outside would be kinder than Azure: the image's files are part of the task.
+async def _contain(launch: Launch, host: ProcessHost) -> Container:
+    """The container that the task asks for. Raises TaskFailure."""
+    if host.containers is None or launch.container is None:
         raise TaskFailure(
             failures.launch_failed("the task asks for a container, and this node has no container engine")
         )
+    root = Path(launch.environment["AZ_BATCH_NODE_ROOT_DIR"])
     try:
         words = split_command_line(launch.command_line)
+        return await host.containers.prepare(
+            launch.container, words, TaskPlace(root, launch.folder, launch.environment)
+        )
+    except ValueError as problem:
+        raise TaskFailure(failures.launch_failed(str(problem))) from problem
+
+
+async def _prepare_and_start(
+    launch: Launch, host: ProcessHost, transfers: Transfers, limit: float | None, container: Container | None
+) -> ProcessHandle:
+    try:
+        words = container.words if container is not None else split_command_line(launch.command_line)
+        environment = container.environment if container is not None else launch.environment
         if launch.resource_files:
             download = transfers.download(launch.resource_files, launch.folder / "wd")
             await asyncio.wait_for(download, limit)
-        return await host.spawn(words, launch.folder, launch.environment, is_queued=launch.is_queued)
+        return await host.spawn(words, launch.folder, environment, is_queued=launch.is_queued)
     except StartFailed as problem:
         raise TaskFailure(_start_failure(problem, words[0], launch)) from problem
     except ValueError as problem:
