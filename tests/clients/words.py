@@ -67,4 +67,9 @@ SIMPLER = (
         "are shown and not enforced. Network rules and private endpoints are kept, or empty lists."
     ),
     "**Application packages** whose zip file is broken fail the tasks that need them, not the node.",
+    (
+        "**Container tasks** are run by podman or docker, whichever answers to the service, with the network of this "
+        "machine unless `containerRunOptions` name another. Images are fetched with the engine's own logins: registry "
+        "passwords in requests are not kept."
+    ),
 )

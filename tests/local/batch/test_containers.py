@@ -35,12 +35,11 @@ def in_image(image: str = IMAGE, **further: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The variables of a podman with a storage of its own, in which the image is."""
-    missing = [
-        name for name in ("podman", "runc") if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None
-    ]
-    if missing or not BUSYBOX.exists():
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    runtime = next((name for name in ("runc", "crun") if shutil.which(name, path=path)), None)
+    if shutil.which("podman") is None or runtime is None or not BUSYBOX.exists():
         if os.environ.get("CI", "").lower() in {"1", "true"}:
-            pytest.fail(f"container tasks need podman, runc and busybox-static; not found: {missing}")
+            pytest.fail("container tasks need podman, runc and busybox-static")
         pytest.skip("no podman, runc and busybox-static")
     folder = tmp_path_factory.mktemp("podman")
     (folder / "storage.conf").write_text(
@@ -48,12 +47,12 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     )
     (folder / "containers.conf").write_text(
         '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]\n'
-        '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+        f'[engine]\nruntime = "{runtime}"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
     )
     variables = {
         "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
         "CONTAINERS_CONF": str(folder / "containers.conf"),
-        "PATH": f"{os.environ['PATH']}:/usr/sbin",
+        "PATH": path,
     }
     command = ["podman", "import", "-q", "-", IMAGE]
     done = subprocess.run(
