@@ -44,23 +44,26 @@ def do_action(engine, *args):
 
 
 class OneBlob(http.server.BaseHTTPRequestHandler):
+    content = TASK
+
     def do_GET(self) -> None:
         self.send_response(200)
-        self.send_header("Content-Length", str(len(TASK)))
+        self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
-        self.wfile.write(TASK)
+        self.wfile.write(self.content)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
-def prepare(root: Path, environment: dict[str, str]) -> None:
-    """Run the job preparation task in ``root``."""
-    sha256 = hashlib.sha256(TASK).hexdigest()
-    files = [{"path": "tasks/1_task.py", "sha256": sha256, "size": len(TASK)}]
+def prepare(root: Path, environment: dict[str, str], path: str = "tasks/1_task.py", content: bytes = TASK) -> None:
+    """Run the job preparation task in ``root``, for a deployment of one file."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    files = [{"path": path, "sha256": sha256, "size": len(content)}]
+    blob = type("Blob", (OneBlob,), {"content": content})
     (root / "engine.pyz").write_bytes(build_engine())
     (root / "deployment.json").write_text(json.dumps({"version": 1, "files": files, "requirements": None}))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), OneBlob) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), blob) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/files?sig=none"
         command = ["/bin/sh", "-c", "exec python3 engine.pyz prepare"]
