@@ -35,6 +35,10 @@ LONGEST_LISTED = 60_000
 #: Hexadecimal digits of a call's hash in its task's id: two of 100,000 calls share them once in a billion sessions.
 HASH_DIGITS = 20
 
+#: Numbered tasks: each array has a slot of this many numbers, below what a range of the service may name (2**31 - 1).
+ARRAY_SLOT = 100_000
+ARRAY_SLOTS = 20_000
+
 OnFailure = Literal["fail", "ignore"]
 
 
@@ -90,11 +94,13 @@ class Call:
     parents: tuple[Future, ...]
     options: Options
     index: int = 0
+    #: What an array's tasks have in common, shown in their names: a number alone does not say what it is.
+    array: str = ""
 
     @property
     def is_held(self) -> bool:
         """Whether it is sent only when its parents have ended: the service cannot wait for these by itself."""
-        listed = sum(len(parent.task_id) for parent in self.parents)
+        listed = sum(len(parent.task_id) for parent in self.parents if not parent.task_id.isdecimal())
         return bool(self.parents) and (self.options.on_failure == "ignore" or listed > LONGEST_LISTED)
 
 
@@ -105,6 +111,7 @@ class Caller:
         self._by_pickle = by_pickle
         self._targets: dict[Callable[..., Any], Target] = {}
         self._seen: dict[str, int] = {}
+        self._slots: dict[int, str] = {}
 
     def target(self, function: Callable[..., Any]) -> Target:
         """Where a node finds ``function``. Raises ConfigurationError."""
@@ -145,6 +152,38 @@ class Caller:
         marked = any(is_marked for _, is_marked in travelling.values())
         task_id = self._task_id(target, text, tuple(parents), options)
         return Call(Future(owner, task_id), target, text, marked, tuple(parents), options)
+
+    def make_array(
+        self,
+        owner: Any,
+        function: Callable[..., Any],
+        count: int,
+        args: Sequence[Any],
+        *,
+        after: Iterable[Future],
+        options: Options,
+    ) -> list[Call]:
+        """Calls with 0 to ``count`` - 1 before ``args``, whose tasks have numbers in a row. Raises ConfigurationError."""
+        if not 0 < count <= ARRAY_SLOT:
+            raise ConfigurationError(f"an array has 1 to {ARRAY_SLOT} tasks, not {count}: use several, or map")
+        first = self.make(owner, function, (0, *args), {}, after=after, options=options)
+        digest = hashlib.sha256(f"{first.future.task_id}/{count}".encode()).hexdigest()[:HASH_DIGITS]
+        slot = int(digest, 16) % ARRAY_SLOTS
+        while self._slots.setdefault(slot, digest) != digest:
+            slot = (slot + 1) % ARRAY_SLOTS
+        begin, rest = slot * ARRAY_SLOT, first.args.removeprefix("[[0")
+        return [
+            Call(
+                Future(owner, str(begin + number)),
+                first.target,
+                f"[[{number}{rest}",
+                first.marked,
+                first.parents,
+                options,
+                array=digest,
+            )
+            for number in range(count)
+        ]
 
     def _task_id(self, target: Target, args: str, parents: tuple[Future, ...], options: Options) -> str:
         """From what is called with what: equal calls are told apart by their order."""
@@ -191,7 +230,7 @@ class CallWriter:
             constraints["maxWallClockTime"] = iso_duration(options.timeout + LIMIT_GRACE)
         body: dict[str, Any] = {
             "id": task_id,
-            "displayName": f"#{call.index} {call.target}"[:1024],
+            "displayName": f"#{call.index} {call.target} {call.array}".rstrip()[:1024],
             "commandLine": self._command,
             "userIdentity": AUTO_USER,
             "constraints": constraints,
@@ -203,7 +242,7 @@ class CallWriter:
         if resource_files:
             body["resourceFiles"] = resource_files
         if waits_for := self._waits_for(call):
-            body["dependsOn"] = {"taskIds": waits_for}
+            body["dependsOn"] = depends_on(waits_for)
         path = names.task_output_prefix(self._facts.job_id, task_id)
         return orjson.dumps(body).replace(b'"path":"PATH', b'"path":"' + path.encode())
 
@@ -242,3 +281,18 @@ class CallWriter:
         if len(text) <= LONGEST_ARGS:
             return text, []
         return f"@{ARGS_FILE}", [{"httpUrl": self._store_args(text.encode()), "filePath": ARGS_FILE}]
+
+
+def depends_on(task_ids: Iterable[str]) -> dict[str, Any]:
+    """The tasks one depends on, as the service takes them: numbers in a row as ranges, which match numbers only."""
+    listed: list[str] = []
+    ranges: list[dict[str, int]] = []
+    for task_id in task_ids:
+        number = int(task_id) if task_id.isdecimal() else None
+        if number is None:
+            listed.append(task_id)
+        elif ranges and ranges[-1]["end"] == number - 1:
+            ranges[-1]["end"] = number
+        else:
+            ranges.append({"start": number, "end": number})
+    return {name: value for name, value in (("taskIds", listed), ("taskIdRanges", ranges)) if value}

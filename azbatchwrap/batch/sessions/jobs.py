@@ -24,7 +24,7 @@ from azbatchwrap.batch.tasks import submission_index
 from azbatchwrap.errors import ConfigurationError, Conflict, NotFound, ServiceError
 from azbatchwrap.storage import FileReference, Role
 
-from .calls import Call, CallWriter
+from .calls import ARRAY_SLOT, Call, CallWriter
 from .functions import SCRIPT
 from .sources import Sources, script_name
 
@@ -47,6 +47,8 @@ class SessionJob:
     results: Results
     there: set[str] = field(default_factory=set)
     index: int = 0
+    #: Slots of numbered tasks that an array has: slot -> what its tasks have in common.
+    arrays: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,8 @@ class SessionJobs:
     def _read_tasks(self, job: SessionJob) -> None:
         for task in self.manager.service.list(at("jobs", job.facts.job_id, "tasks"), select=("id", "displayName")):
             job.there.add(task["id"])
+            if task["id"].isdecimal():
+                job.arrays[int(task["id"]) // ARRAY_SLOT] = str(task.get("displayName", "")).rpartition(" ")[2]
             job.index = max(job.index, 1 + (submission_index(task["id"], task.get("displayName")) or 0))
 
     def _remember_done(self, facts: JobFacts) -> None:
@@ -231,6 +235,7 @@ class SessionJobs:
         that the service does not take.
         """
         job = self.current = self.current or self._make()
+        calls = self._without_strangers(job, calls, refused)
         fresh = {call.future.task_id: call for call in calls if call.future.task_id not in job.there}
         again: list[Call] = []
 
@@ -259,6 +264,20 @@ class SessionJobs:
         if again:
             self._leave(job)
         return again
+
+    def _without_strangers(
+        self, job: SessionJob, calls: list[Call], refused: Callable[[Call, ServiceError], None]
+    ) -> list[Call]:
+        """The calls but those of an array whose numbers another one has in this job, from a run of other code."""
+        mine = []
+        for call in calls:
+            slot = int(call.future.task_id) // ARRAY_SLOT if call.array else 0
+            if not call.array or job.arrays.setdefault(slot, call.array) == call.array:
+                mine.append(call)
+                continue
+            text = f"job {job.facts.job_id} has another array with the numbers of task {call.future.task_id}: name the session anew"
+            refused(call, Conflict(text, code="TaskExists", status=409))
+        return mine
 
     def _leave(self, job: SessionJob) -> None:
         _log.info("job %s has ended; what is left goes to another one", job.facts.job_id)

@@ -256,6 +256,17 @@ class Session:
             future.point = point
         return futures
 
+    def array(self, function: Callable[..., Any], count: int, *args: Any, after: Iterable[Future] = ()) -> list[Future]:
+        """Tasks ``function(0, *args)`` to ``function(count - 1, *args)``, up to 100,000, with numbers in a row as ids.
+
+        What depends on all of them names them as one range: a `merge` of any size waits on the service, not here.
+        """
+        parents = tuple(after)
+        with self._calling:
+            self._check_open()
+            calls = self._caller.make_array(self, function, count, args, after=parents, options=self._options)
+        return self._take(calls)
+
     def chain(self, functions: Sequence[Callable[..., Any]], *args: Any) -> Future:
         """Tasks one after the other, each function called with what the one before returned; the last one's future."""
         if not functions:
@@ -327,22 +338,28 @@ class Session:
         after: Iterable[Future],
         options: Options,
     ) -> list[Future]:
-        if self._closed:
-            raise RuntimeError("the session is closed and takes no more calls")
         parents = tuple(after)
         made: list[Call] = []
         with self._calling:
+            self._check_open()
             caller = self._caller
             made.extend(
                 caller.make(self, function, args, kwargs, after=parents, options=options) for args, kwargs in calls
             )
-        futures = [call.future for call in made]
+        return self._take(made)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the session is closed and takes no more calls")
+
+    def _take(self, calls: list[Call]) -> list[Future]:
+        futures = [call.future for call in calls]
         if self._planned is not None:
-            self._planned += made
-            dry.take(made)
+            self._planned += calls
+            dry.take(calls)
             return futures
         self._note(futures)
-        self._sender.put(made)
+        self._sender.put(calls)
         return futures
 
     def plan(self) -> Plan:

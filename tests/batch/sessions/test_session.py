@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from azbatchwrap.batch.service import at
 from azbatchwrap.batch.sessions import Session, as_completed
 from azbatchwrap.errors import ConfigurationError, DependencyFailed, TaskFailed
 from azbatchwrap.progress import LineProgress
@@ -82,6 +83,24 @@ def test_results_of_others_are_arguments(shared: Session, work: ModuleType) -> N
     assert merged.result(DEADLINE) == 30
     assert added.result(DEADLINE) == 31
     assert chained.result(DEADLINE) == 256
+
+
+def test_arrays_have_numbers_and_ranges(shared: Session, work: ModuleType) -> None:
+    squares = shared.array(work.square, 12)
+    others = shared.array(work.add, 3, 100)
+    merged = shared.merge(work.total, [*squares, *others])
+    assert [future.result(DEADLINE) for future in squares] == [number * number for number in range(12)]
+    assert [future.result(DEADLINE) for future in others] == [100, 101, 102]
+    assert merged.result(DEADLINE) == 506 + 303
+    numbers = [int(future.task_id) for future in squares]
+    assert numbers == list(range(numbers[0], numbers[0] + 12))
+    task = shared.manager.service.get(at("jobs", merged.job_id, "tasks", merged.task_id))
+    assert [(one["start"], one["end"]) for one in task["dependsOn"]["taskIdRanges"]] == [
+        (numbers[0], numbers[-1]),
+        (int(others[0].task_id), int(others[-1].task_id)),
+    ]
+    with pytest.raises(ConfigurationError, match="1 to 100000"):
+        shared.array(work.square, 100_001)
 
 
 def test_what_depends_on_a_failure_fails_or_goes_on(shared: Session, work: ModuleType) -> None:
