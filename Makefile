@@ -4,13 +4,19 @@ BIN := .venv/bin
 # Azurite needs Node.js. Where the machine has none, a wheel of it is installed beside us.
 NODE_EXTRA := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || echo '[local]')
 DEMO_OUTPUT := outputs
+# Images need a container engine (docker, or CONTAINER_ENGINE=podman).
+ENGINE = $${CONTAINER_ENGINE:-docker}
+BATCH_IMAGE ?= batch-processor:dev
+SPEECH_IMAGE ?= azbatchwrap/speech-batch-kit
 
-.PHONY: help demo test test-failed lint bench stress clean
+.PHONY: help demo test test-failed lint bench stress image image-build-batch env-dev-kind clean
 help:
 	@echo "make demo    run eight pricing tasks on this machine (no Azure account needed)"
 	@echo "make test    run the tests"
 	@echo "make lint    ruff, mypy --strict and the architecture test"
 	@echo "make bench   print every figure beside what you would use instead"
+	@echo "make stress  kills and outages for some minutes: nothing may be lost"
+	@echo "make image   the container image of run-batch-client (image-build-batch: of the processor)"
 	@echo "make clean   remove what these commands made in this folder"
 
 .venv/pip.done:
@@ -43,8 +49,25 @@ lint: .venv/dev.done
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
+# Minutes of kills and outages; each prints what it saw and fails when something was lost or doubled.
+stress: .venv/dev.done
+	$(BIN)/python -m tests.stress.batchkit
+	$(BIN)/python tests/stress/local_batch_kill.py
+	$(BIN)/python tests/stress/processor_kill.py sqlite redis
+	$(BIN)/python tests/stress/processor_outage.py
+
 bench: .venv/dev.done
 	$(BIN)/python -m bench
+
+image:
+	$(ENGINE) build -t $(SPEECH_IMAGE) -f deploy/speech/Dockerfile .
+
+image-build-batch:
+	$(ENGINE) build -t $(BATCH_IMAGE) -f deploy/processor/Dockerfile .
+
+# A kind cluster with the processor in it; with BATCH_REDIS_ENABLED=true also a Redis server.
+env-dev-kind: image-build-batch
+	BATCH_IMAGE=$(BATCH_IMAGE) deploy/processor/kind/up.sh
 
 clean:
 	rm -rf .venv .cache $(DEMO_OUTPUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist bench/out
