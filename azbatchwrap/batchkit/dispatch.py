@@ -368,15 +368,17 @@ def _fate_of(outcome: WorkItemResult | Exception) -> tuple[Fate, bool]:
         return (Fate.FAILED, False) if outcome.can_retry else (Fate.SERVED, False)
     if isinstance(outcome, ConnectionRefusedError) or (isinstance(outcome, EndpointDown) and not outcome.sent):
         return Fate.UNREACHABLE, True
+    if isinstance(outcome, EndpointDown | ConnectionError):
+        return Fate.BROKEN, False
     if isinstance(outcome, Throttled):
         asked = outcome.retry_after is not None or outcome.status == 429
         return (Fate.BUSY, True) if asked else (Fate.FAILED, False)
     if isinstance(outcome, ServiceError):
         at_fault = outcome.status is None or outcome.status >= 500 or outcome.status == 408
         return (Fate.FAILED if at_fault else Fate.SERVED), False
-    if isinstance(outcome, WorkerDied):
-        return Fate.SILENT, False
-    at_fault = isinstance(outcome, RetryableError | ConnectionError | TimeoutError | asyncio.TimeoutError)
+    at_fault = not isinstance(outcome, WorkerDied) and isinstance(
+        outcome, RetryableError | TimeoutError | asyncio.TimeoutError
+    )
     return (Fate.FAILED if at_fault else Fate.SILENT), False
 
 

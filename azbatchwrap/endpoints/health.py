@@ -115,6 +115,10 @@ class Health:
         self.eject(now)
         return True
 
+    def broke_off(self) -> None:
+        """A connection broke in the middle. Perhaps just that one, perhaps all: one item at a time will tell."""
+        self.allowed = min(self.allowed, 1)
+
     def eject(self, now: float) -> None:
         if self.served >= self.policy.forgive:
             self.ejections = 0

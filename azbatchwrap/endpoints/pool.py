@@ -34,7 +34,8 @@ class Fate(Enum):
     """What an attempt says about the endpoint, whatever it says about the item."""
 
     SERVED = "served"  # it did its work, even if the item was wrong
-    FAILED = "failed"  # its fault: 5xx, time-out, broke off
+    FAILED = "failed"  # its fault: 5xx, time-out
+    BROKEN = "broken"  # the connection broke in the middle
     UNREACHABLE = "unreachable"  # no connection
     BUSY = "busy"  # it asked for a rest
     SILENT = "silent"  # says nothing: the item's own fault that never reached it, or we broke off
@@ -221,8 +222,10 @@ class EndpointPool:
             member.failed += 1
             health.unreachable(now)
             member.check_now.set()
-        elif fate is Fate.FAILED:
+        elif fate in {Fate.FAILED, Fate.BROKEN}:
             member.failed += 1
+            if fate is Fate.BROKEN:
+                health.broke_off()
             if fresh and health.failed(now, may_eject=self.has_other(member)):
                 log.warning("endpoint %s: ejected for %.1f s", member.name, health.ejected_until - now)
             if health.failures == 1:

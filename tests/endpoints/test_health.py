@@ -102,6 +102,13 @@ def test_good_checks_and_no_connections_are_an_ejection_in_the_end(health: Healt
     assert not health.checked(True, 0.5)
 
 
+def test_a_broken_connection_is_followed_by_one_item_at_a_time(health: Health) -> None:
+    health.broke_off()
+    assert (health.usable(0.0), health.allowed) == (True, 1)
+    health.succeeded()
+    assert health.allowed == 2
+
+
 def test_a_pause_ends_by_itself(health: Health) -> None:
     health.pause(10.0, 5.0)
     health.pause(10.0, 1.0)
