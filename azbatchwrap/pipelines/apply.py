@@ -52,9 +52,9 @@ class Apply:
         work = {key: change for key, change in self._changes.items() if self._has_work(change)}
         jobs = {key: lambda change=change: self._do(self._steps[change.key], change) for key, change in work.items()}
         needs = {key: self._all_needs(key) for key in work}
-        if any(isinstance(self._steps[key], StepComponent | PipelineComponent) for key in work):
-            sdk.warm()
-        scheduler.run(jobs, needs, self._context.arm.stop)
+        writes_components = any(isinstance(self._steps[key], StepComponent | PipelineComponent) for key in work)
+        with sdk.importing(wanted=writes_components):
+            scheduler.run(jobs, needs, self._context.arm.stop)
         record.write(self._context, self._steps.values())
 
     def _has_work(self, change: Change) -> bool:

@@ -20,15 +20,36 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 
-def warm() -> None:
-    """Begin to import the SDK, while others wait for the service."""
+_imported = threading.Event()
+_imported.set()
 
-    def load() -> None:
-        # Whoever needs it later, and has not got it, says so.
-        with contextlib.suppress(ImportError):
+
+@contextlib.contextmanager
+def importing(*, wanted: bool) -> Iterator[None]:
+    """Import the SDK meanwhile, if it is ``wanted``: a second that passes while the service works.
+
+    Nobody else may come to the import before this one is through: two threads in it would see half of a module.
+    """
+    if not wanted:
+        yield
+        return
+    thread = threading.Thread(target=_import, name="azure-ai-ml")
+    _imported.clear()
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _import() -> None:
+    # Whoever needs it later, and has not got it, says so.
+    try:
+        with contextlib.suppress(ImportError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             import azure.ai.ml  # noqa: F401
-
-    threading.Thread(target=load, daemon=True, name="azure-ai-ml").start()
+    finally:
+        _imported.set()
 
 
 def write_component(context: Context, definition: Mapping[str, Any]) -> None:
@@ -37,6 +58,7 @@ def write_component(context: Context, definition: Mapping[str, Any]) -> None:
     from azure.core.exceptions import AzureError, HttpResponseError
 
     what = f"component {definition['name']}:{definition['version']}"
+    _imported.wait()
     with _quiet(), tempfile.TemporaryDirectory(prefix="batchcreate-") as folder:
         path = Path(folder) / "component.yml"
         path.write_text(yaml.safe_dump(dict(definition), sort_keys=False), encoding="utf-8")

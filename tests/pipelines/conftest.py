@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from azbatchwrap.cli import batchcreate
 from azbatchwrap.pipelines import context as contexts
 from azbatchwrap.pipelines import settings
 from azbatchwrap.pipelines.context import Context
-from tests.fixtures_aml import AdminRoutes, AmlStack
+from tests.fixtures_aml import AdminRoutes, AmlStack, ArmProcess, use
 
 SUBSCRIPTION = "00000000-0000-4000-8000-00000000a4a1"
 
@@ -38,16 +40,14 @@ class Driver:
     """A folder with a configuration, and `batchcreate` run on it."""
 
     folder: Path
-    stack: AmlStack
+    #: The variables that lead to it.
+    environment: dict[str, str]
+    admin: AdminRoutes
     capsys: pytest.CaptureFixture[str]
 
     @property
     def file(self) -> Path:
         return self.folder / "batchconfiguration.json"
-
-    @property
-    def admin(self) -> AdminRoutes:
-        return self.stack.admin
 
     @property
     def group(self) -> str:
@@ -88,7 +88,7 @@ class Driver:
 
     def connect(self) -> Context:
         """The library's context for the configuration, with no pauses."""
-        return contexts.connect(settings.load(self.file), self.stack.environment, pause=lambda _: None)
+        return contexts.connect(settings.load(self.file), self.environment, pause=lambda _: None)
 
     def resources(self) -> dict[str, str]:
         """Everything in the group: address -> kind; empty when the group is gone."""
@@ -120,16 +120,35 @@ def lay_out(folder: Path) -> None:
     (folder / "batchconfiguration.json").write_text(json.dumps(values))
 
 
+@contextmanager
+def driving(
+    folder: Path, stack: AmlStack | ArmProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Driver]:
+    """`batchcreate` led to ``stack``, without faults at the end."""
+    use(stack.environment, monkeypatch)
+    monkeypatch.setenv("AZBATCHWRAP_HOME", str(folder / "home"))
+    yield Driver(folder, dict(os.environ), stack.admin, capsys)
+    stack.admin.clear_faults()
+
+
 @pytest.fixture
 def driver(
-    tmp_path: Path, aml_stack: AmlStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, arm: ArmProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Driver]:
     """A configuration that nothing was made of yet."""
-    aml_stack.use(monkeypatch)
-    monkeypatch.setenv("AZBATCHWRAP_HOME", str(tmp_path / "home"))
     lay_out(tmp_path)
-    yield Driver(tmp_path, aml_stack, capsys)
-    aml_stack.admin.clear_faults()
+    with driving(tmp_path, arm, monkeypatch, capsys) as driver:
+        yield driver
+
+
+@pytest.fixture
+def local_driver(
+    tmp_path: Path, aml_stack: AmlStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Driver]:
+    """The same on an instance as `azbatchwrap local up --aml` starts it."""
+    lay_out(tmp_path)
+    with driving(tmp_path, aml_stack, monkeypatch, capsys) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="session")
@@ -141,18 +160,13 @@ def deployed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def deployed(
-    deployed_folder: Path,
-    aml_stack: AmlStack,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    deployed_folder: Path, arm: ArmProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Driver]:
     """One that was applied, shared by the tests of a worker: its files are put back after each."""
-    aml_stack.use(monkeypatch)
-    monkeypatch.setenv("AZBATCHWRAP_HOME", str(deployed_folder / "home"))
-    driver = Driver(deployed_folder, aml_stack, capsys)
-    before = {path: path.read_bytes() for path in (driver.file, *(deployed_folder / "batch").glob("*.*"))}
-    driver.apply("--allow-replace")
-    yield driver
-    aml_stack.admin.clear_faults()
+    file, inside = deployed_folder / "batchconfiguration.json", (deployed_folder / "batch").glob("*.*")
+    before = {path: path.read_bytes() for path in (file, *inside)}
+    with driving(deployed_folder, arm, monkeypatch, capsys) as driver:
+        driver.apply("--allow-replace")
+        yield driver
     for path, content in before.items():
         path.write_bytes(content)

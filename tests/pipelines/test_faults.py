@@ -116,9 +116,10 @@ def test_lost_answers_to_writes_change_nothing(deployed: Driver) -> None:
 def test_ctrl_c_then_apply_converges(driver: Driver) -> None:
     driver.admin.fault("slow", r"workspaces/[^/]+$", seconds=1.5, times=1)
     command = [sys.executable, "-m", "azbatchwrap.cli.batchcreate", "apply", "--config", str(driver.file), "--yes"]
-    environment = driver.stack.environment | {"AZBATCHWRAP_HOME": str(driver.folder / "home")}
     mark = driver.admin.mark()
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, env=driver.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     deadline = time.monotonic() + 30
     while not any(each.endswith(driver.workspace) for each in driver.admin.writes(mark)):
         assert time.monotonic() < deadline

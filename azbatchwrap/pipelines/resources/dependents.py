@@ -8,7 +8,7 @@ from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.pipelines.arm import Document
 from azbatchwrap.pipelines.context import STORAGE_VERSION, Context
 from azbatchwrap.pipelines.place import MANAGED_TAG, MANAGED_VALUE, last_word, normal_location
-from azbatchwrap.pipelines.resources.step import ArmStep, managed_tags, tags_of
+from azbatchwrap.pipelines.resources.step import ArmStep, deleted_ones, managed_tags, tags_of
 
 VAULT_VERSION = "2023-07-01"
 #: Days that logs are kept: the shortest that costs nothing.
@@ -102,7 +102,7 @@ class KeyVault(ArmStep):
         """The deleted vault of our name, in whatever region."""
         path = f"/subscriptions/{context.settings.subid}/providers/Microsoft.KeyVault/deletedVaults"
         name = self.label(context).lower()
-        found = context.arm.pages(path, VAULT_VERSION)
+        found = deleted_ones(context, path, VAULT_VERSION)
         return next((each for each in found if str(each["name"]).lower() == name), None)
 
     def remove(self, context: Context, there: Document, *, purge: bool = False) -> None:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from azbatchwrap.errors import Conflict, NotFound, WaitTimeout
+from azbatchwrap.errors import AccessDenied, Conflict, NotFound, WaitTimeout
 from azbatchwrap.pipelines.arm import Document
 from azbatchwrap.pipelines.compare import Difference, differences
 from azbatchwrap.pipelines.context import Context
@@ -167,3 +167,15 @@ def version_before(context: Context, container: str, version: str) -> str | None
     except NotFound:
         return None
     return str((found.get("properties") or {}).get("latestVersion") or "an earlier version")
+
+
+def deleted_ones(context: Context, path: str, version: str) -> list[Document]:
+    """What the subscription keeps of deleted resources.
+
+    Who may use one group alone cannot look there, and a provider that is not registered yet keeps nothing: the creation
+    itself says then that the name is still taken.
+    """
+    try:
+        return list(context.arm.pages(path, version))
+    except (AccessDenied, Conflict, NotFound):
+        return []

@@ -8,7 +8,7 @@ from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.pipelines.arm import Document
 from azbatchwrap.pipelines.context import Context
 from azbatchwrap.pipelines.resources.dependents import needs_registry
-from azbatchwrap.pipelines.resources.step import ArmStep, managed_tags
+from azbatchwrap.pipelines.resources.step import ArmStep, deleted_ones, managed_tags
 
 ML_VERSION = "2024-10-01"
 
@@ -70,8 +70,8 @@ class Workspace(ArmStep):
 
     def _deleted(self, context: Context) -> bool:
         path = f"/subscriptions/{context.settings.subid}/providers/Microsoft.MachineLearningServices/deletedWorkspaces"
-        found = context.arm.find(path, self.version) or {}
-        return any(_place_of(each) == self.path(context).lower() for each in found.get("value", ()))
+        found = deleted_ones(context, path, self.version)
+        return any(_place_of(each) == self.path(context).lower() for each in found)
 
     def remove(self, context: Context, there: Document, *, purge: bool = False) -> None:
         context.arm.delete(self.path(context), self.version, **({"forceToPurge": "true"} if purge else {}))
