@@ -128,3 +128,40 @@ def test_attach_reads_a_job_by_its_id(open_session: Open, local_stack: LocalStac
     for task in tasks:
         environment = {item["name"]: item["value"] for item in task["environmentSettings"]}
         assert environment["AZBATCHWRAP_CALL"] == task["id"]
+
+
+@pytest.mark.parametrize("name", ["", "kept"])
+def test_ctrl_c_ends_the_tasks_of_a_nameless_session(
+    local_stack: LocalStack, pool_id: str, tmp_path: Path, name: str
+) -> None:
+    text = INTERRUPTED.format(name=name and f"{name}-{secrets.token_hex(3)}", pool=pool_id, folder=str(tmp_path))
+    (tmp_path / "driver.py").write_text(text)
+    process = start(tmp_path / "driver.py", local_stack)
+    deadline = time.monotonic() + DEADLINE
+    while not (tmp_path / "running").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    job_id = process.communicate(timeout=DEADLINE)[0].strip()
+    with Session(settings=local_stack.settings(project="sessions")) as session:
+        state = session.manager.jobs.facts(job_id).state
+        assert (state == "active") is bool(name)
+        session.manager.jobs.terminate(job_id)
+
+
+INTERRUPTED = """
+import pathlib, time
+from azbatchwrap import Session
+
+def hold(folder):
+    pathlib.Path(folder, "running").touch()
+    time.sleep(600)
+
+try:
+    with Session({name!r}, project="sessions", pool={pool!r}) as session:
+        future = session.submit(hold, {folder!r})
+        future.result()
+except KeyboardInterrupt:
+    print(future.job_id)
+"""
