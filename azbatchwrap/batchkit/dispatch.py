@@ -385,7 +385,11 @@ def _fate_of(outcome: WorkItemResult | Exception) -> tuple[Fate, bool]:
 def _failure(work: Work, outcome: WorkItemResult | Exception) -> WorkItemResult:
     if isinstance(outcome, WorkItemResult):
         return outcome
-    retryable = work.batch.processor.is_retryable(outcome)
+    try:
+        retryable = work.batch.processor.is_retryable(outcome)
+    except Exception:  # the consumer's code: were it to end the slot, the item would be lost
+        log.exception("is_retryable of %s failed", type(work.batch.processor).__name__)
+        retryable = False
     reason = str(outcome) or type(outcome).__name__
     return WorkItemResult(passed=False, error_type=type(outcome).__name__, failed_reason=reason, can_retry=retryable)
 

@@ -358,3 +358,15 @@ async def test_processes_and_sockets_are_endpoints_too(run_batch: Run, servers: 
     assert outcome.counts.passed == 20
     assert outcome.by_id["word 3"].result.value == {"n": 7}
     assert HASTY.rise == 1
+
+
+class Undecided(Send):
+    """Its own code fails where it should say whether to try again."""
+
+    def is_retryable(self, error: BaseException) -> bool:
+        raise LookupError("no such error")
+
+
+async def test_an_item_is_not_lost_by_a_processor_that_cannot_decide(servers: Servers, run_batch: Run) -> None:
+    outcome = await run_batch([spec_of(servers.new(answer=answering(400)))], batch_of(WORDS[:3], Undecided()))
+    assert [record.result.error_type for record in outcome.records] == ["ServiceError"] * 3
