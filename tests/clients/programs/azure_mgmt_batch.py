@@ -186,7 +186,7 @@ class Program:
 
     def token(self) -> None:
         """The data plane over TLS, with a token; the packages are on the node."""
-        with BatchClient(self.endpoint, self.credential, retry_total=0, polling_interval=1) as client:
+        with BatchClient(self.endpoint, self.credential, retry_total=0) as client:
             with self.record("token: get_pool"):
                 check(client.get_pool(self.name).current_dedicated_nodes == 1)
             with self.record("token: list_applications"):
@@ -206,12 +206,12 @@ class Program:
                 said = b"".join(client.download_task_file(self.name, "t", "stdout.txt"))
                 check(said == b"tool 1.0\ntool 2.0\n", (said, client.get_task(self.name, "t").execution_info))
             with self.record("token: delete_job"):
-                client.begin_delete_job(self.name).result()
+                client.begin_delete_job(self.name, polling_interval=0.2).result()
 
     def end(self) -> None:
         place = (GROUP, self.account, self.name)
         with self.record("pool.delete"):
-            self.client.pool.begin_delete(*place).result()
+            self.client.pool.begin_delete(*place, polling_interval=0.2).result()
             until(lambda: self.name not in [each.name for each in self.client.pool.list_by_batch_account(*place[:2])])
         with self.record("application_package.delete", "the default version is kept"):
             self.client.application_package.delete(*place, "1.0")
