@@ -33,7 +33,8 @@ class Tokens:
     def is_secret(self, text: str) -> bool:
         return hmac.compare_digest(text.encode(), self._secret.encode())
 
-    def issue(self, audience: str) -> str:
+    def issue(self, audience: str, **further: str) -> str:
+        """A token for ``audience``, with further claims."""
         now = int(time.time())
         claims = {
             "aud": audience,
@@ -45,12 +46,13 @@ class Tokens:
             "oid": CLIENT_ID,
             "appid": CLIENT_ID,
             "idtyp": "app",
+            **further,
         }
         signed = f"{_encode({'alg': 'HS256', 'typ': 'JWT'})}.{_encode(claims)}"
         return f"{signed}.{self._sign(signed)}"
 
-    def check(self, headers: Mapping[str, str], audiences: tuple[str, ...]) -> None:
-        """Raises ArmError 401 unless the request carries a token of ours for one of ``audiences`` that still lives."""
+    def check(self, headers: Mapping[str, str], audiences: tuple[str, ...]) -> dict[str, Any]:
+        """The token's claims. Raises ArmError 401 unless the request carries a token of ours for one of ``audiences`` that still lives."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise _refused("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
@@ -66,6 +68,7 @@ class Tokens:
                 f"The access token has been obtained for wrong audience or resource '{audience}'. "
                 f"It should match one of {', '.join(audiences)}.",
             )
+        return claims
 
     def _claims(self, token: str) -> dict[str, Any] | None:
         signed, _, signature = token.rpartition(".")

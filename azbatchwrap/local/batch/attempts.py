@@ -144,6 +144,7 @@ async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
             folder=folder,
             own=spec.get("environmentSettings"),
             own_packages=own_packages,
+            wants_token="authenticationTokenSettings" in spec,
         )
     launch = Launch(
         command_line=spec["commandLine"],

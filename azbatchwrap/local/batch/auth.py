@@ -32,6 +32,8 @@ _SIGNED = (
 SKEW_SECONDS = 15 * 60
 #: The audience of tokens for the Batch data plane.
 AUDIENCE = "https://batch.core.windows.net"
+#: A task's own token names the job that it opens.
+JOB_CLAIM = "batch_job"
 
 
 def _refuse(detail: str) -> BatchError:
@@ -60,20 +62,23 @@ class Authentication:
         """Raises BatchError AuthenticationFailed unless the request may go on."""
         headers = request.headers
         if headers.get("authorization", "")[:7].lower() == "bearer ":
-            self._check_token(headers, is_secure=request.base.startswith("https:"))
+            self._check_token(request)
         else:
             self._key.check(request.method, request.raw_path, request.raw_query, headers)
 
-    def _check_token(self, headers: Mapping[str, str], *, is_secure: bool) -> None:
-        if self._tokens is None or not is_secure:
+    def _check_token(self, request: Request) -> None:
+        if self._tokens is None or not request.base.startswith("https:"):
             raise _refuse("Tokens are taken over TLS alone, by an instance with a sign-in.")
         try:
-            self._tokens.check(headers, (AUDIENCE,))
+            claims = self._tokens.check(request.headers, (AUDIENCE,))
         except ArmError as error:
             detail = [("AuthenticationErrorDetail", error.message)]
             raise BatchError(
                 "AuthenticationFailed", detail, status=401, headers=((b"www-authenticate", b"Bearer"),)
             ) from error
+        job = claims.get(JOB_CLAIM)
+        if job is not None and [word.lower() for word in request.raw_path.split("/")[1:3]] != ["jobs", job.lower()]:
+            raise _refuse(f"The token of a task opens the task's job {job} and nothing else.")
 
 
 class SharedKey:

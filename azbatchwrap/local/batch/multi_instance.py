@@ -30,6 +30,7 @@ def environment(service: Service, run: Run, node: Node, folder: Path) -> dict[st
         folder=folder,
         own=run.spec.get("environmentSettings"),
         own_packages=run.spec.get("applicationPackageReferences"),
+        wants_token="authenticationTokenSettings" in run.spec,
         further={"AZ_BATCH_TASK_SHARED_DIR": str(run.job.folder(node) / run.row.id)},
         hosts=hosts,
         host=node.ip_address,

@@ -63,15 +63,19 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
     listener = _listen(settings.host, settings.port)
     ports = {"port": listener.getsockname()[1]}
-    service = Service(replace(settings, port=ports["port"]))
+    settings = replace(settings, port=ports["port"])
+    secure = None
+    if settings.tls is not None:
+        secure = _listen(settings.host, settings.tls["port"])
+        ports["tls_port"] = secure.getsockname()[1]
+        settings = replace(settings, tls={**settings.tls, "port": ports["tls_port"]})
+    service = Service(settings)
     await service.start()
     app = BatchApp(service)
     serving = [(_server(app), listener)]
-    if settings.tls is not None:
-        listener = _listen(settings.host, settings.tls["port"])
-        ports["tls_port"] = listener.getsockname()[1]
+    if settings.tls is not None and secure is not None:
         files = {"ssl_certfile": settings.tls["certificate"], "ssl_keyfile": settings.tls["key"]}
-        serving.append((_server(app, **files), listener))
+        serving.append((_server(app, **files), secure))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, [server for server, _ in serving])

@@ -103,6 +103,11 @@ class Service:
         await self.transfers.close()
         self.store.close()
 
+    @property
+    def tls_url(self) -> str:
+        """Where it answers on TLS, if it does."""
+        return f"https://{self.settings.host}:{self.settings.tls['port']}" if self.settings.tls else ""
+
     def pool(self, pool_id: str) -> Pool:
         """Raises BatchError PoolNotFound."""
         pool = self.pools.get(pool_id.lower())
