@@ -296,7 +296,7 @@ class Dispatcher:
             return
         fate, free = _fate_of(outcome)
         work.attempts += not free
-        retry_after = getattr(outcome, "retry_after", None)
+        retry_after = _seconds_asked(outcome)
         fresh = work.last is None or work.last == member.name
         self.pool.learned(member, fate, retry_after=retry_after, fresh=fresh)
         result = _failure(work, outcome)
@@ -382,6 +382,12 @@ def _fate_of(outcome: WorkItemResult | Exception) -> tuple[Fate, bool]:
     return (Fate.FAILED if at_fault else Fate.SILENT), False
 
 
+def _seconds_asked(outcome: object) -> float | None:
+    """What the error asks for, in seconds, when that is a number: errors are the consumer's, and so is the attribute."""
+    asked = getattr(outcome, "retry_after", None)
+    return float(asked) if isinstance(asked, int | float) else None
+
+
 def _failure(work: Work, outcome: WorkItemResult | Exception) -> WorkItemResult:
     if isinstance(outcome, WorkItemResult):
         return outcome
@@ -390,7 +396,10 @@ def _failure(work: Work, outcome: WorkItemResult | Exception) -> WorkItemResult:
     except Exception:  # the consumer's code: were it to end the slot, the item would be lost
         log.exception("is_retryable of %s failed", type(work.batch.processor).__name__)
         retryable = False
-    reason = str(outcome) or type(outcome).__name__
+    try:
+        reason = str(outcome) or type(outcome).__name__
+    except Exception:  # noqa: BLE001 - an error of the consumer's whose text cannot be had
+        reason = type(outcome).__name__
     return WorkItemResult(passed=False, error_type=type(outcome).__name__, failed_reason=reason, can_retry=retryable)
 
 

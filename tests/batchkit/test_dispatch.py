@@ -370,3 +370,23 @@ class Undecided(Send):
 async def test_an_item_is_not_lost_by_a_processor_that_cannot_decide(servers: Servers, run_batch: Run) -> None:
     outcome = await run_batch([spec_of(servers.new(answer=answering(400)))], batch_of(WORDS[:3], Undecided()))
     assert [record.result.error_type for record in outcome.records] == ["ServiceError"] * 3
+
+
+class Unspeakable(RetryableError):
+    """An error of a consumer's whose text and attribute are of no use."""
+
+    def __init__(self) -> None:
+        super().__init__("", retry_after="soon")  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Muttering(Send):
+    async def process(self, item: Any, endpoint: Any) -> WorkItemResult:
+        raise Unspeakable
+
+
+async def test_an_item_is_not_lost_by_an_error_that_cannot_be_read(servers: Servers, run_batch: Run) -> None:
+    outcome = await run_batch([spec_of(servers.new())], batch_of(WORDS[:3], Muttering()))
+    assert [record.result.failed_reason for record in outcome.records] == ["Unspeakable"] * 3
