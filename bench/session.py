@@ -169,6 +169,10 @@ def figures() -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=NO_OPS)
+    parser.add_argument("--futures", type=int, default=FUTURES)
+    options = parser.parse_args()
+    NO_OPS, FUTURES = options.calls, options.futures
     for figure in figures():
         print(figure.line(), flush=True)

@@ -14,7 +14,7 @@ import threading
 import time
 
 from . import function, record
-from .storage_queue import Message, Queue, QueueError, put_blob
+from .storage_queue import Message, Queue, QueueError, close_connections, put_blob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks into an empty queue: (seconds since the last call, pause), the last one for all times after.
 PAUSES = ((2.0, 0.008), (30.0, 0.05), (float("inf"), 0.5))
+#: A pause is at least this many times as long as the last look took: a busy service answers sooner when asked less.
+PATIENCE = 1.5
 #: A result longer than this (bytes of JSON) travels as a blob: a message holds 48 KiB before its encoding.
 LONGEST_REPLY = 40 * 1024
 #: A call that has taken down its engine this often is not tried again.
@@ -39,6 +41,7 @@ def serve(facts: Facts) -> dict[str, Any]:
     idle, lease = float(order["idle"]), int(order["lease"])
     calls, last, away_since = 0, time.monotonic(), None
     while True:
+        began = time.monotonic()
         try:
             message = queue.get(lease)
             away_since = None
@@ -53,7 +56,8 @@ def serve(facts: Facts) -> dict[str, Any]:
         if message is None:
             if now - last > idle:
                 return {"calls": calls}
-            time.sleep(next(pause for age, pause in PAUSES if now - last <= age))
+            pause = next(pause for age, pause in PAUSES if now - last <= age)
+            time.sleep(max(pause, PATIENCE * (now - began)))
             continue
         _Call(facts, queue, message, lease).run()
         calls, last = calls + 1, time.monotonic()
@@ -97,6 +101,7 @@ class _Call:
                 self._queue.renew(self._message, self._lease)
             except QueueError as error:
                 record.say(f"the lease of a call could not be renewed: {error}")
+        close_connections()
 
     def _answer(self, call: dict[str, Any]) -> str:
         """The members of the answer's JSON object."""

@@ -121,6 +121,13 @@ def _drop(place: tuple[str, str]) -> None:
         connection.close()
 
 
+def close_connections() -> None:
+    """Close what this thread has opened: it is about to end."""
+    mine = threading.get_ident()
+    for key in [key for key in _connections if key[0] == mine]:
+        _connections.pop(key).close()
+
+
 def _element(text: str, name: str) -> str:
     """The content of an element that appears once; none of those we read holds anything that XML escapes."""
     return text.partition(f"<{name}>")[2].partition(f"</{name}>")[0]

@@ -26,7 +26,7 @@ from azbatchwrap.storage import FileReference, Role
 
 from .calls import ARRAY_SLOT, Call, CallWriter
 from .functions import SCRIPT
-from .sources import Sources, script_name
+from .sources import NOTEBOOK, Sources, script_name
 
 _log = logging.getLogger(__name__)
 
@@ -85,15 +85,19 @@ class SessionJobs:
 
     def deploy(self, modules: Iterable[str]) -> Deployed:
         """Let what these modules need, and what the session needed before, be in storage; its hash."""
-        batch, wanted = self.manager, self._modules | set(modules)
-        inputs = batch.storage.input_names()
-        # A notebook's source grows from cell to cell.
-        grows = SCRIPT in wanted and script_name() == "notebook.py"
-        if self._files is None or wanted != self._modules or inputs != self._inputs or grows:
-            self._modules, self._inputs = wanted, inputs
-            self._files = [*self._upload_sources(), *batch.storage.get_application_input_files()]
-        made = batch.storage.deploy(self._files, build_engine())
+        storage, wanted = self.manager.storage, set(modules)
+        if self._files is None or not self.covers(wanted):
+            self._modules |= wanted
+            self._inputs = storage.input_names()
+            self._files = [*self._upload_sources(), *storage.get_application_input_files()]
+        made = storage.deploy(self._files, build_engine())
         return Deployed(made.hash, made.container)
+
+    def covers(self, modules: set[str]) -> bool:
+        """Whether what was deployed last has these modules, and the inputs as they are."""
+        # A notebook's source grows from cell to cell.
+        grows = SCRIPT in modules and script_name() == NOTEBOOK
+        return not grows and modules <= self._modules and self.manager.storage.input_names() == self._inputs
 
     def sources(self, modules: Iterable[str]) -> Mapping[str, Path | bytes]:
         """The source files of these modules, and those the user named."""
@@ -114,8 +118,7 @@ class SessionJobs:
 
         Raises AzBatchWrapError.
         """
-        missing = set(modules) - self._modules
-        if self._found and not missing and self.manager.storage.input_names() == self._inputs:
+        if self._found and self.covers(set(modules)):
             return
         deployed = self.deploy(modules)
         if not self._found or self._deployed != deployed:

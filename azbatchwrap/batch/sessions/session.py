@@ -5,14 +5,11 @@ from __future__ import annotations
 import atexit
 import concurrent.futures
 import contextlib
-import itertools
 import logging
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +33,7 @@ from .jobs import SessionJobs, Wishes
 from .outcome import reject
 from .policy import PoolPolicy, ensure_pool, pool_id_of
 from .sender import Sender
+from .submitting import Calls, Desk
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -75,7 +73,7 @@ class Outputs:
         return self._session.download_all(Path(directory))
 
 
-class Session:
+class Session(Calls):
     """Runs functions as tasks: `submit` and `map` give futures. Use it in a ``with``; leaving it waits for the tasks.
 
     A session with a ``name`` can be taken up again: the same script run once more finds its tasks, submits none twice
@@ -107,7 +105,7 @@ class Session:
             raise ConfigurationError(f"at_most={at_most}: at least one task must be allowed to run")
         self.name = name
         self.progress = progress or NullProgress()
-        self._options = Options.of(options)
+        super().__init__(Desk(self, Caller(by_pickle=pickle), self._accept), Options.of(options))
         self.by_pickle = pickle
         storage = AzureBatchStorage(settings, project=project, progress=self.progress)
         self.manager = AzureBatch(storage, progress=self.progress)
@@ -120,8 +118,6 @@ class Session:
         self.pace = LOCAL_PACE if is_loopback(self.manager.settings.batch.url) else NETWORK_PACE
         self._watcher = Watcher(self.jobs, self.pace, self.progress, self._tasks_ended, by_pickle=pickle)
         self._sender = Sender(self.jobs, self._watcher, at_most)
-        self._caller = Caller(by_pickle=pickle)
-        self._calling = threading.Lock()
         self._open_futures: set[Future] = set()
         self._stoppers = ThreadPoolExecutor(STOPPERS, thread_name_prefix="azbatchwrap-stop")
         self._closed = False
@@ -217,68 +213,7 @@ class Session:
             return self.manager.use_existing_pool(self._pool)
         return ensure_pool(self.manager, self._pool)
 
-    # -- calls --
-
-    def submit(
-        self, function: Callable[..., Any], /, *args: Any, after: Iterable[Future] = (), **kwargs: Any
-    ) -> Future:
-        """Run ``function(*args, **kwargs)`` as a task. Futures among the arguments stand for their results.
-
-        The task starts when those, and the futures in ``after``, have ended well. Raises ConfigurationError for a
-        function that a node cannot find and for arguments that cannot travel.
-        """
-        return self._submit(function, [(args, kwargs)], after, self._options)[0]
-
-    def call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Future:
-        """As `submit`, for a function that has an argument ``after`` of its own."""
-        return self._submit(function, [(args, kwargs)], (), self._options)[0]
-
-    def map(
-        self, function: Callable[..., Any], /, *iterables: Iterable[Any], after: Iterable[Future] = ()
-    ) -> list[Future]:
-        """A task for each item, or for each group of items of several iterables; the futures in their order."""
-        calls = (_positional(args) for args in zip(*iterables, strict=False))
-        return self._submit(function, calls, after, self._options)
-
-    def starmap(
-        self, function: Callable[..., Any], groups: Iterable[Sequence[Any]], *, after: Iterable[Future] = ()
-    ) -> list[Future]:
-        """As `map`, with the arguments of each task in one tuple."""
-        return self._submit(function, map(_positional, groups), after, self._options)
-
-    def sweep(
-        self, function: Callable[..., Any], /, grid: Mapping[str, Iterable[Any]], *args: Any, **fixed: Any
-    ) -> list[Future]:
-        """A task for each combination of ``grid``'s values, given as keywords; each future's ``point`` is its own."""
-        points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-        futures = self._submit(function, ((args, {**fixed, **point}) for point in points), (), self._options)
-        for future, point in zip(futures, points, strict=True):
-            future.point = point
-        return futures
-
-    def array(self, function: Callable[..., Any], count: int, *args: Any, after: Iterable[Future] = ()) -> list[Future]:
-        """Tasks ``function(0, *args)`` to ``function(count - 1, *args)``, up to 100,000, with numbers in a row as ids.
-
-        What depends on all of them names them as one range: a `merge` of any size waits on the service, not here.
-        """
-        parents = tuple(after)
-        with self._calling:
-            self._check_open()
-            calls = self._caller.make_array(self, function, count, args, after=parents, options=self._options)
-        return self._take(calls)
-
-    def chain(self, functions: Sequence[Callable[..., Any]], *args: Any) -> Future:
-        """Tasks one after the other, each function called with what the one before returned; the last one's future."""
-        if not functions:
-            raise ConfigurationError("a chain needs a function")
-        future = self.submit(functions[0], *args)
-        for function in functions[1:]:
-            future = self.submit(function, future)
-        return future
-
-    def merge(self, function: Callable[..., Any], futures: Iterable[Future], *args: Any, **kwargs: Any) -> Future:
-        """One task that gets the list of all these results as its first argument."""
-        return self.submit(function, list(futures), *args, **kwargs)
+    # -- calls, beside those of `Calls` --
 
     def gather(self, futures: Iterable[Future], *, return_exceptions: bool = False) -> list[Any]:
         """Wait for futures; their results in order. Raises the first one's exception, unless these are wanted too."""
@@ -287,14 +222,6 @@ class Session:
             return [future.result() for future in given]
         concurrent.futures.wait(given)
         return [_result_or_exception(future) for future in given]
-
-    def options(self, **options: Any) -> Calls:
-        """The same calls with other options for their tasks: ``s.options(retries=2, timeout="10m").map(f, items)``.
-
-        ``retries``, ``retry_on`` (exceptions), ``retry_exit_codes``, ``timeout`` (seconds or ``"10m"``), ``inputs``
-        (names), ``slots``, ``on_failure`` (``"fail"``, or ``"ignore"`` to run though a task before it failed).
-        """
-        return Calls(self, Options.of({**asdict(self._options), **options}))
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
@@ -331,28 +258,9 @@ class Session:
         spans = [span for job_id in list(self.jobs.opened) for span in spans_of(self.manager.service, job_id)]
         return svg(spans, title)
 
-    def _submit(
-        self,
-        function: Callable[..., Any],
-        calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]],
-        after: Iterable[Future],
-        options: Options,
-    ) -> list[Future]:
-        parents = tuple(after)
-        made: list[Call] = []
-        with self._calling:
-            self._check_open()
-            caller = self._caller
-            made.extend(
-                caller.make(self, function, args, kwargs, after=parents, options=options) for args, kwargs in calls
-            )
-        return self._take(made)
-
-    def _check_open(self) -> None:
+    def _accept(self, calls: list[Call]) -> list[Future]:
         if self._closed:
             raise RuntimeError("the session is closed and takes no more calls")
-
-    def _take(self, calls: list[Call]) -> list[Future]:
         futures = [call.future for call in calls]
         if self._planned is not None:
             self._planned += calls
@@ -449,35 +357,6 @@ class Session:
                 job.facts.job_id, directory, container=job.facts.output_container
             )
         ]
-
-
-class Calls:
-    """A session's calls with options of their own; made by `Session.options`."""
-
-    def __init__(self, session: Session, options: Options) -> None:
-        self._session = session
-        self._options = options
-
-    def submit(
-        self, function: Callable[..., Any], /, *args: Any, after: Iterable[Future] = (), **kwargs: Any
-    ) -> Future:
-        """As `Session.submit`."""
-        return self._session._submit(function, [(args, kwargs)], after, self._options)[0]  # noqa: SLF001
-
-    def map(
-        self, function: Callable[..., Any], /, *iterables: Iterable[Any], after: Iterable[Future] = ()
-    ) -> list[Future]:
-        """As `Session.map`."""
-        calls = (_positional(args) for args in zip(*iterables, strict=False))
-        return self._session._submit(function, calls, after, self._options)  # noqa: SLF001
-
-    def merge(self, function: Callable[..., Any], futures: Iterable[Future], *args: Any, **kwargs: Any) -> Future:
-        """As `Session.merge`."""
-        return self.submit(function, list(futures), *args, **kwargs)
-
-
-def _positional(args: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    return args, {}
 
 
 def _result_or_exception(future: Future) -> Any:

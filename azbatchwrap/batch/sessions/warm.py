@@ -85,6 +85,12 @@ class _Lane:
 
     queue: str
     facts: JobFacts
+    #: Address of the output container, and what allows engines to write into it.
+    outputs: tuple[str, str]
+
+    def result_blob(self, call_id: str) -> str:
+        """Where an engine leaves a result that is too long for a message."""
+        return f"{self.facts.job_id}/calls/{call_id}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +211,8 @@ class Interactive:
     def _open_lane(self, modules: set[str]) -> _Lane:
         """The lane for calls into these modules, with its engines running."""
         jobs = self._session.jobs
+        if self._lane is not None and jobs.covers(modules):
+            return self._lane
         deployed = jobs.deploy(modules)
         if self._lane is not None and self._lane.facts.deployment == deployed.hash:
             return self._lane
@@ -217,7 +225,9 @@ class Interactive:
         if not self._reply_url:
             self._queues.create(self._mailbox)
             self._reply_url = self._queues.signature(self._mailbox, "a", facts.sas_expiry)
-        self._lane = _Lane(queue, facts)
+        address = self._manager.storage.container_sas(facts.output_container, "cw", facts.sas_expiry)
+        base, _, signature = address.partition("?")
+        self._lane = _Lane(queue, facts, (base, signature))
         self._start_engines(self._lane)
         return self._lane
 
@@ -329,7 +339,7 @@ class Interactive:
             "id": call.future.call_id,
             "function": function,
             "reply_url": self._reply_url,
-            "result_url": storage.blob_sas(storage.files_container, f"{blob}-result.json", "cw", expiry),
+            "result_url": f"{lane.outputs[0]}/{lane.result_blob(call.future.call_id)}?{lane.outputs[1]}",
         }
         if len(args) > LONGEST_CALL:
             storage.write_bytes(storage.files_container, f"{blob}.json", args.encode())
@@ -354,6 +364,7 @@ class Interactive:
                 with self._changed:
                     self._changed.wait(MAILBOX_IDLE)
                 continue
+            began = time.monotonic()
             try:
                 messages = self._queues.get(self._mailbox, MAILBOX_LEASE)
                 for message in messages:
@@ -369,7 +380,8 @@ class Interactive:
                         lost = list(self._sent.values())
                     self._fail(lost, error)
             if not messages:
-                time.sleep(MAILBOX_PAUSE)
+                # A busy service answers sooner when it is asked less.
+                time.sleep(max(MAILBOX_PAUSE, time.monotonic() - began))
 
     def _open_letter(self, message: Message) -> None:
         answer = orjson.loads(base64.b64decode(message.text))
@@ -385,8 +397,8 @@ class Interactive:
         if answer.get("blob"):
             storage = self._manager.storage
             assert self._lane is not None
-            blob = f"{names.args_prefix(self._lane.facts.job_id)}{future.call_id}-result.json"
-            answer = orjson.loads(storage.read_bytes(storage.files_container, blob))
+            blob = self._lane.result_blob(future.call_id)
+            answer = orjson.loads(storage.read_bytes(self._lane.facts.output_container, blob))
         error = answer.get("error")
         result = TaskResult(
             future.call_id,
