@@ -64,13 +64,12 @@ def test_plan_of_a_script(local_stack: LocalStack, tmp_path: Path) -> None:
 
 
 def test_plan_of_the_demo_manifest(local_stack: LocalStack) -> None:
-    words = ("plan", str(ROOT / "task.json"), "--input", str(ROOT / "examples" / "contracts.csv"))
-    inputs = words if (ROOT / "examples" / "contracts.csv").exists() else words[:2]
-    said = local_stack.run(*inputs, "--json")
+    contracts = ROOT / "examples" / "pricing" / "contracts.csv"
+    said = local_stack.run("plan", str(ROOT / "task.json"), "--input", str(contracts), "--json")
     assert said.returncode == 0, said.stderr
     (plan,) = json.loads(said.stdout)
     assert plan["tasks"] == {"1_task.py": 8}
-    assert {"tasks/1_task.py", "tasks/2_task.py"} <= {file["name"] for file in plan["files"]}
+    assert [file["name"] for file in plan["files"]] == ["inputs/contracts.csv", "tasks/1_task.py", "tasks/2_task.py"]
 
 
 def test_a_script_without_a_session(local_stack: LocalStack, tmp_path: Path) -> None:
