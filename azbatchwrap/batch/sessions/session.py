@@ -76,12 +76,16 @@ class Outputs:
 class Session(Calls):
     """Runs functions as tasks: `submit` and `map` give futures. Use it in a ``with``; leaving it waits for the tasks.
 
-    A session with a ``name`` can be taken up again: the same script run once more finds its tasks, submits none twice
-    and reads the results that are there. ``pool`` is a pool's id or a `PoolPolicy` (default: as many
-    nodes as configured, given back when they have been idle for 10 minutes). ``inputs`` are files, folders and patterns that each task finds in its working folder; ``sources`` are
-    files and folders of code that importing the functions does not reveal. ``at_most`` limits how many tasks are on
-    the service at once. ``pickle`` lets arguments and results be any Python values, where nodes have the same Python.
-    ``limit`` is how long a job may live. With ``dry_run`` nothing is sent, and `plan` tells what would be. ``options`` are those of `options`, for all tasks.
+    ``name``: the session can be taken up again. The same script run once more finds its tasks, submits none twice and
+    reads the results that are there (those of tasks that succeeded; not with ``skip_done=False``).
+    ``pool``: a pool's id or a `PoolPolicy`; by default as many nodes as configured, given back after 10 idle minutes.
+    ``inputs``: files, folders and patterns that each task finds in its working folder.
+    ``sources``: files and folders of code that importing the functions does not reveal.
+    ``at_most``: how many tasks may be on the service at once.
+    ``pickle``: arguments and results may be any Python values, where nodes have the same Python.
+    ``limit``: how long a job may live, in seconds or as ``"36h"``.
+    ``dry_run``: nothing is sent, and `plan` tells what would be.
+    ``options``: those of `options`, for all tasks.
     """
 
     def __init__(
@@ -121,6 +125,9 @@ class Session(Calls):
         self._open_futures: set[Future] = set()
         self._stoppers = ThreadPoolExecutor(STOPPERS, thread_name_prefix="azbatchwrap-stop")
         self._closed = False
+        self._warm: list[Interactive] = []
+        #: What an interruption leaves running: tasks that a later run, or somebody else, asks for.
+        self._leaves_tasks = bool(name)
         planned = dry.opened.get()
         self._planned: list[Call] | None = [] if dry_run or planned is not None else None
         self._plan: Plan | None = None
@@ -144,6 +151,8 @@ class Session(Calls):
         except BaseException:
             session.close(wait=False)
             raise
+        # The job is somebody else's.
+        session._leaves_tasks = True
         return session
 
     def __enter__(self) -> Session:  # noqa: PYI034 (typing.Self needs Python 3.11)
@@ -157,8 +166,8 @@ class Session(Calls):
     def close(self, *, wait: bool = True, cancel: bool | None = None) -> None:
         """Take no more calls; with ``wait`` return when all tasks have ended.
 
-        Without it, tasks of a session with a name go on, for a later run to take up, and others are ended;
-        ``cancel`` says otherwise. Either way the job ends with its last task.
+        Without it, tasks of a session that has a name or was attached go on, and others are ended; ``cancel`` says
+        otherwise. Either way the job ends with its last task.
         """
         if self._closed:
             return
@@ -168,16 +177,20 @@ class Session(Calls):
         atexit.unregister(self._at_exit)
         try:
             if wait:
+                for opened in self._warm:
+                    opened.close()
                 concurrent.futures.wait(list(self._open_futures))
         except BaseException:
             # Ctrl-C while waiting: as if the block had been left by it.
-            self._end(cancel=not self.name if cancel is None else cancel)
+            self._end(cancel=not self._leaves_tasks if cancel is None else cancel)
             raise
-        self._end(cancel=not (self.name or wait) if cancel is None else cancel)
+        self._end(cancel=not (self._leaves_tasks or wait) if cancel is None else cancel)
 
     def _end(self, *, cancel: bool) -> None:
         dropped = self._sender.drop_all()
         try:
+            for opened in self._warm:
+                opened.close(wait=False)
             self._sender.stop()
             self._watcher.stop()
             self._stoppers.shutdown(wait=True)
@@ -205,7 +218,9 @@ class Session(Calls):
         """Engines that stay on the nodes and answer calls within milliseconds; see `Interactive`."""
         from .warm import Interactive
 
-        return Interactive(self, name, engines, idle, lease)
+        opened = Interactive(self, name, engines, idle, lease)
+        self._warm.append(opened)
+        return opened
 
     def pool_id(self) -> str:
         """The pool that the session's tasks run on, found or made."""

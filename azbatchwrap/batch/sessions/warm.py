@@ -116,6 +116,8 @@ class Interactive:
         self._manager = session.manager
         self._name = name
         self._engines = engines
+        #: Engines that there should be, once that is known.
+        self._count = engines or 1
         self._idle, self._lease = parse_duration(idle), lease
         account = self._manager.storage.account
         self._queues = Queues(account, account.queue_url)
@@ -263,7 +265,8 @@ class Interactive:
                 at("jobs", job_id, "tasks"), filter="state ne 'completed'", select=("id",)
             )
         )
-        missing = self._wanted(lane.facts.pool_id) - living
+        self._count = self._wanted(lane.facts.pool_id)
+        missing = self._count - living
         if missing <= 0:
             return
         tasks = (self._engine_task(lane, f"engine-{secrets.token_hex(4)}") for _ in range(missing))
@@ -316,7 +319,7 @@ class Interactive:
 
     @property
     def _window(self) -> int:
-        return AHEAD + AHEAD * (self._engines or 2)
+        return AHEAD + AHEAD * self._count
 
     def _post(self, lane: _Lane, call: _WarmCall) -> None:
         try:
