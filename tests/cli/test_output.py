@@ -55,7 +55,8 @@ def test_duration(seconds: float | None, text: str) -> None:
 
 def test_json_holds_records_and_times(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"at": START, "error": ErrorInfo("E", "m")})
-    expected = {"at": START.isoformat(), "error": {"type": "E", "message": "m", "traceback": ""}}
+    error = {"type": "E", "message": "m", "traceback": "", "module": "", "args": None}
+    expected = {"at": START.isoformat(), "error": error}
     assert json.loads(capsys.readouterr().out) == expected
 
 
