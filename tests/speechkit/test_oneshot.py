@@ -165,7 +165,7 @@ def test_resume_after_a_container_died_in_the_middle_of_a_file(place: Place, sta
     ends = [round(entry["OffsetInSeconds"] + entry["DurationInSeconds"], 1) for entry in result["SegmentResults"]]
     assert ends == [0.5 + 1.5 * number for number in range(16)], "every phrase once"
     assert container.requests()[0]["seconds"] < 20, "what was understood before was not sent again"
-    assert place.entries()["long.wav"]["retries"] == 1
+    assert place.entries()["long.wav"]["retries"] >= 1
 
 
 def test_several_languages_go_to_endpoints_that_tell_them_apart(place: Place, standins: Standins) -> None:
