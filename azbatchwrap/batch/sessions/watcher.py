@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from azbatchwrap.batch.health import Health
 from azbatchwrap.batch.jobs import JobFacts
@@ -21,7 +23,7 @@ from azbatchwrap.progress import Progress
 
 from .future import Future
 from .jobs import SessionJob, SessionJobs
-from .outcome import reject, settle
+from .outcome import reject, resolve, settle
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +66,10 @@ class Watcher:
         """Settle these futures when their tasks end. Their jobs are known by then."""
         with self._changed:
             for future in futures:
-                self._pending[future.job_id][future.task_id] = future
+                watched = self._pending[future.job_id].setdefault(future.task_id, future)
+                if watched is not future:
+                    # Two futures of one task, as after `attach`: the second hears from the first.
+                    watched.add_done_callback(partial(_follow, future))
             if self._thread is None and not self._stopping:
                 self._thread = threading.Thread(target=self._run, name="azbatchwrap-watcher", daemon=True)
                 self._thread.start()
@@ -209,6 +214,17 @@ class Watcher:
         for future in lost:
             reject(future, error)
         self._ended()
+
+
+def _follow(follower: Future, future: concurrent.futures.Future[Any]) -> None:
+    assert isinstance(future, Future)
+    follower.record = future.record
+    if future.cancelled():
+        follower.cancel()
+    elif (error := future.exception()) is not None:
+        reject(follower, error)
+    else:
+        resolve(follower, future.result())
 
 
 def _unreadable(future: Future, error: Exception) -> TaskFailed:
