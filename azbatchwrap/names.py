@@ -40,6 +40,8 @@ CALLS_URL_VARIABLE = "AZBATCHWRAP_CALLS_URL"
 #: In a task's working folder.
 OUTPUT_FOLDER = "outputs"
 RESULT_FILE = "result.json"
+#: Where a session's task puts what it has written to its streams, if anything: an upload each is saved by most.
+LOGS_FOLDER = "azbatchwrap_logs"
 STDOUT_FILE = "stdout.txt"
 STDERR_FILE = "stderr.txt"
 #: Names in a task's result folder that an output file may not take.

@@ -56,20 +56,26 @@ def engine_command(deployment: str) -> str:
     return f"""/bin/sh -c '. "{engine_folder(deployment)}/run"'"""
 
 
-def output_files(container_url: str, path: str) -> list[dict[str, Any]]:
-    """What the service uploads when a task ends, well or not, below ``path`` of the output container."""
+def output_files(container_url: str, path: str, *, empty_logs: bool = True) -> list[dict[str, Any]]:
+    """What the service uploads when a task ends, well or not, below ``path`` of the output container.
+
+    Without ``empty_logs`` the streams of a task that ended well go along only where the engine found something written.
+    """
+    logs: tuple[tuple[str, str, str], ...] = (("../std*.txt", path, "taskcompletion"),)
+    if not empty_logs:
+        logs = (("../std*.txt", path, "taskfailure"), (f"{names.LOGS_FOLDER}/std*.txt", path, "tasksuccess"))
     places = (
-        ("../std*.txt", path),
-        (names.RESULT_FILE, f"{path}/{names.RESULT_FILE}"),
-        (f"{names.OUTPUT_FOLDER}/**/*", path),
+        *logs,
+        (names.RESULT_FILE, f"{path}/{names.RESULT_FILE}", "taskcompletion"),
+        (f"{names.OUTPUT_FOLDER}/**/*", path, "taskcompletion"),
     )
     return [
         {
             "filePattern": pattern,
             "destination": {"container": {"containerUrl": container_url, "path": place}},
-            "uploadOptions": {"uploadCondition": "taskcompletion"},
+            "uploadOptions": {"uploadCondition": condition},
         }
-        for pattern, place in places
+        for pattern, place, condition in places
     ]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 OUTPUT_FOLDER = "outputs"
 RESULT_FILE = "result.json"
+LOGS_FOLDER = "azbatchwrap_logs"
 #: Names at the top of a task's result folder that are taken.
 RESERVED_OUTPUTS = frozenset({RESULT_FILE, "stdout.txt", "stderr.txt"})
 
@@ -115,6 +116,20 @@ class Facts:
             try:
                 os.symlink(os.path.join(self.inputs_folder, name), os.path.join(self.working_folder, name))
             except FileExistsError:
+                continue
+
+    def keep_logs(self) -> None:
+        """Put what has been written to the streams, if anything, where the service uploads it from."""
+        task_folder = os.path.dirname(self.working_folder)
+        for name in ("stdout.txt", "stderr.txt"):
+            try:
+                if os.stat(os.path.join(task_folder, name)).st_size == 0:
+                    continue
+                folder = os.path.join(self.working_folder, LOGS_FOLDER)
+                os.makedirs(folder, exist_ok=True)
+                os.link(os.path.join(task_folder, name), os.path.join(folder, name))
+            except OSError:
+                # From an earlier attempt it is there; and a node without that file has nothing to upload.
                 continue
 
 

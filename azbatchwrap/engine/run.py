@@ -231,7 +231,9 @@ class _Attempt:
         else:
             self._succeed(step, value)
             os.chdir(facts.working_folder)
-        return self._close(code)
+        code = self._close(code)
+        facts.keep_logs()
+        return code
 
     def _succeed(self, step: record.Step, value: Any) -> None:
         obstacle = self._record.succeed(step, value)

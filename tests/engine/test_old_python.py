@@ -97,6 +97,7 @@ def test_a_python_that_is_too_old_says_so(tmp_path: Path, blob_server: BlobServe
 def test_names_agree_with_the_client_side() -> None:
     assert facts.OUTPUT_FOLDER == names.OUTPUT_FOLDER
     assert facts.RESULT_FILE == names.RESULT_FILE
+    assert facts.LOGS_FOLDER == names.LOGS_FOLDER
     assert facts.RESERVED_OUTPUTS == names.RESERVED_OUTPUTS
     assert node_folder.NodeFolder(Path("/shared")).root == Path("/shared") / names.NODE_FOLDER
     assert node_folder.NAME_PATTERN.pattern == names.ID_PATTERN.pattern

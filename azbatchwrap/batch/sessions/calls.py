@@ -211,7 +211,7 @@ class CallWriter:
         self._store_args = store_args
         self._by_pickle = by_pickle
         self._command = engine_command(facts.deployment)
-        self._files = output_files(output_url, "PATH")
+        self._files = output_files(output_url, "PATH", empty_logs=False)
 
     def write(self, call: Call) -> bytes:
         """The JSON of one task."""

@@ -151,6 +151,21 @@ def test_files_in_and_out(open_session: Open, work: ModuleType, tmp_path: Path) 
     assert (tmp_path / "all" / future.task_id / "out.txt").read_text() == "given"
 
 
+def test_what_was_written_is_kept_and_empty_streams_are_not(shared: Session, work: ModuleType) -> None:
+    spoke, silent = shared.submit(work.speak, "grüß dich"), shared.submit(work.square, 77)
+    assert (spoke.result(DEADLINE), silent.result(DEADLINE)) == (None, 5929)
+    storage = shared.manager.storage
+    kept = {
+        future: {
+            blob.name.rpartition("/")[2]
+            for blob in storage.list_blobs(storage.output_container, f"{future.job_id}/{future.task_id}/")
+        }
+        for future in (spoke, silent)
+    }
+    assert kept == {spoke: {"result.json", "stdout.txt"}, silent: {"result.json"}}
+    assert (spoke.stdout(), spoke.stderr(), silent.stdout()) == ("grüß dich\n", "", "")
+
+
 def test_large_values_travel(shared: Session, work: ModuleType) -> None:
     text = "ä" * 100_000
     assert shared.submit(work.largest, text).result(DEADLINE) == {"length": 100_000, "again": text}
