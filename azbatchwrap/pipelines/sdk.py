@@ -83,7 +83,8 @@ def _client(context: Context) -> MLClient:
     options: dict[str, Any] = {}
     if not cloud.is_public:
         options = {
-            "cloud": cloud.name,
+            # The SDK keeps the first cloud of a name for as long as the process lives, whatever its addresses.
+            "cloud": f"{cloud.name} at {cloud.manager}",
             "cloud_metadata": {
                 "azure_portal": cloud.portal,
                 "resource_manager": f"{cloud.manager}/",
