@@ -18,6 +18,8 @@ def main(output: str = "outputs") -> int:
     pricing = ["run", "task.json", "--input", "examples/pricing/contracts.csv", "--output-dir", output]
     first = run(["python", *java], [sys.executable, *java])
     second = run(["azbatchwrap", *pricing], [sys.executable, "-m", "azbatchwrap.cli.main", *pricing])
+    command = Path(sys.executable).with_name("azbatchwrap")
+    print(f"\nAzure on this machine goes on running. Look at it: {command} local open   End it: {command} local down")
     return second or first
 
 
