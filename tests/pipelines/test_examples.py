@@ -113,7 +113,9 @@ def test_a_model_is_deployed_scores_in_mini_batches_and_changes(model: Driver) -
 
 def test_the_iris_example_scores(driver: Driver) -> None:
     """Needs scikit-learn here, and installs it again for the job: a minute that only who changes the example spends."""
-    pytest.importorskip("sklearn")
+    wanted = (EXAMPLES / "iris" / "environment.yml").read_text().partition("scikit-learn==")[2].split()[0]
+    if pytest.importorskip("sklearn").__version__ != wanted:
+        pytest.skip(f"needs scikit-learn {wanted}, as its environment has")
     use_example(driver, EXAMPLES / "iris" / "iris.json")
     subprocess.run([sys.executable, str(driver.folder / "train.py")], check=True)
     driver.apply()

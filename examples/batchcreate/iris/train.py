@@ -5,9 +5,11 @@ Needs scikit-learn in the version of environment.yml: a saved model is for the v
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import joblib
+import sklearn
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -18,6 +20,11 @@ FOLDER = Path(__file__).parent
 
 
 def main() -> None:
+    wanted = (FOLDER / "environment.yml").read_text().partition("scikit-learn==")[2].split()[0]
+    if sklearn.__version__ != wanted:
+        sys.exit(
+            f"environment.yml has scikit-learn {wanted}, here is {sklearn.__version__}: write one of them into the other"
+        )
     flowers = load_iris()
     model = make_pipeline(StandardScaler(), LogisticRegression())
     accuracy = cross_val_score(model, flowers.data, flowers.target, cv=5).mean()
