@@ -11,6 +11,7 @@ import contextlib
 import logging
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -140,7 +141,7 @@ class TokenBucket(Gate):
             del self._buckets[key]
 
 
-class Watched(Gate):
+class Watched(Gate, ABC):
     """A gate whose budget follows a number read somewhere else, again and again.
 
     With ``above``/``below``, the gate is open while the number is on the right side; without, the number is the
@@ -160,9 +161,9 @@ class Watched(Gate):
         self.value: float | None = None
         self.name = "watched"
 
+    @abstractmethod
     async def read(self) -> float:
         """The number. Raises whatever; the gate then falls back."""
-        raise NotImplementedError
 
     async def start(self) -> None:
         await self._look()

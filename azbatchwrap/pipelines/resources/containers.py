@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar
 
 from azbatchwrap.pipelines.arm import Document
@@ -39,8 +40,9 @@ class _Upload(Step):
     vanishes: ClassVar[bool] = True
     wave: ClassVar[int] = 2
 
+    @abstractmethod
     def files(self, context: Context) -> Files:
-        raise NotImplementedError
+        """The local files, by their names below the prefix."""
 
     def prefix(self, context: Context) -> str:
         """Folder of the blobs, with its slash; empty for the container's root."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from azbatchwrap.errors import ServiceError
@@ -59,8 +60,9 @@ class _Deployment(ArmStep):
             "properties": self.properties(context),
         }
 
+    @abstractmethod
     def properties(self, context: Context) -> dict[str, Any]:
-        raise NotImplementedError
+        """What is deployed, and how it runs."""
 
 
 class PipelineDeployment(_Deployment):
