@@ -128,4 +128,4 @@ def test_another_service_on_the_same_folder_gives_up(arm: ArmProcess) -> None:
     command = [sys.executable, "-m", "azbatchwrap.local.arm", "--config", str(arm.folder / "service.json")]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert said.returncode == 3
-    assert "another management service is running" in said.stderr
+    assert "another service is running" in said.stderr

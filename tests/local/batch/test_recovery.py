@@ -163,4 +163,4 @@ def test_a_second_service_on_the_same_folder_is_refused(batch_service: BatchServ
         check=False,
     )
     assert second.returncode == 3
-    assert "another Batch service is running" in second.stderr
+    assert "another service is running" in second.stderr
