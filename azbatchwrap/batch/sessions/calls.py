@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import orjson
 
@@ -39,7 +39,7 @@ HASH_DIGITS = 20
 ARRAY_SLOT = 100_000
 ARRAY_SLOTS = 20_000
 
-OnFailure = Literal["fail", "ignore"]
+OnFailure = Literal["fail", "ignore", "retry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Options:
     """How tasks run. ``timeout`` is in seconds; ``retry_on`` names exceptions and ``retry_exit_codes`` codes (all if None).
 
     ``on_failure`` says what becomes of the task when one before it fails: it fails too, or runs all the same (with
-    None where it would get that result).
+    None where it would get that result), or the one before is run again, ``upstream_retries`` times at most.
     """
 
     retries: int = 0
@@ -57,6 +57,7 @@ class Options:
     inputs: tuple[str, ...] | None = None
     slots: int = 1
     on_failure: OnFailure = "fail"
+    upstream_retries: int = 1
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
@@ -74,7 +75,8 @@ class Options:
             if wanted.get(name) is not None:
                 wanted[name] = tuple(wanted[name])
         options = cls(**wanted)
-        if options.on_failure not in {"fail", "ignore"} or options.retries < 0 or options.slots < 1:
+        counts = (options.retries, options.upstream_retries - 1, options.slots - 1)
+        if options.on_failure not in get_args(OnFailure) or min(counts) < 0:
             raise ConfigurationError(f"these options of a task contradict each other or are out of range: {options}")
         return options
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import threading
 from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from azbatchwrap.batch.results import TaskResult
     from azbatchwrap.progress import Progress
+
+
+#: Held for an instant by whoever counts the further runs of any task.
+_counting = threading.Lock()
 
 
 class Owner(Protocol):
@@ -41,6 +46,28 @@ class Future(concurrent.futures.Future[Any]):
         self.job_id = ""
         self.point: dict[str, Any] | None = None
         self.record: TaskResult | None = None
+        #: Further runs that tasks depending on this one allow it, once it fails; None: its end has come.
+        self._reruns: int | None = 0
+
+    def allow_reruns(self, count: int) -> bool:
+        """Let the task run again when it fails, so often; False when its end is decided already."""
+        with _counting:
+            if self._reruns is not None and not self.done():
+                self._reruns = max(self._reruns, count)
+                return True
+            return False
+
+    def take_rerun(self) -> bool:
+        """Whether the task, which has failed, may run again; if not, its end is decided."""
+        with _counting:
+            self._reruns = self._reruns - 1 if self._reruns else None
+            return self._reruns is not None
+
+    def twin(self) -> Future:
+        """Another future of the same task."""
+        twin = Future(self._owner, self.task_id)
+        twin.job_id = self.job_id
+        return twin
 
     def cancel(self) -> bool:
         """End the task, also one that runs. False when it has ended already."""

@@ -64,13 +64,21 @@ class Sender:
             with lock:
                 waiting -= 1
                 last = waiting == 0
-            if call.options.on_failure == "fail" and not call.future.done():
+            if call.options.on_failure != "ignore" and not call.future.done():
                 self._fail_after(call.future, parent)
             if last and call.is_held and not call.future.done():
                 self._enqueue([call])
 
         for parent in call.parents:
-            parent.add_done_callback(parent_ended)
+            self._decisive(parent, call).add_done_callback(parent_ended)
+
+    def _decisive(self, parent: Future, call: Call) -> Future:
+        """The future that decides about the call: its parent's, or that of a further run of a task that has failed."""
+        if call.options.on_failure != "retry" or parent.allow_reruns(call.options.upstream_retries):
+            return parent
+        if parent.record is None or parent.record.state != "failed":
+            return parent
+        return self._watcher.run_again(parent, call.options.upstream_retries - 1)
 
     @staticmethod
     def _fail_after(future: Future, parent: concurrent.futures.Future[object]) -> None:

@@ -35,7 +35,8 @@ class Calls:
         """The same calls with other options for their tasks: ``s.options(retries=2, timeout="10m").map(f, items)``.
 
         ``retries``, ``retry_on`` (exceptions), ``retry_exit_codes``, ``timeout`` (seconds or ``"10m"``), ``inputs``
-        (names), ``slots``, ``on_failure`` (``"fail"``, or ``"ignore"`` to run though a task before it failed).
+        (names), ``slots``, ``on_failure`` (``"fail"``; ``"ignore"`` to run though a task before it failed; ``"retry"`` to
+        have that one run again, ``upstream_retries`` times).
         """
         return Calls(self._desk, Options.of({**asdict(self._options), **options}))
 

@@ -18,7 +18,7 @@ from azbatchwrap.batch.jobs import JobFacts
 from azbatchwrap.batch.results import TASK_FIELDS, ErrorInfo, Results, TaskResult
 from azbatchwrap.batch.service import Json, Service, at, parse_time, wire_time
 from azbatchwrap.batch.wait import OUTAGE_PATIENCE, OVERLAP, QUIET_LOOKS, Pace
-from azbatchwrap.errors import AzBatchWrapError, ServiceError, TaskFailed, Throttled, Unreachable
+from azbatchwrap.errors import AzBatchWrapError, Conflict, ServiceError, TaskFailed, Throttled, Unreachable
 from azbatchwrap.progress import Progress
 
 from .future import Future
@@ -74,6 +74,25 @@ class Watcher:
                 self._thread = threading.Thread(target=self._run, name="azbatchwrap-watcher", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
+
+    def run_again(self, failed: Future, reruns: int) -> Future:
+        """A future for one more run of a task that has failed, and ``reruns`` after that one."""
+        again = failed.twin()
+        again.allow_reruns(reruns)
+        self._readers.submit(self._run_again, again)
+        return again
+
+    def _run_again(self, future: Future) -> None:
+        """Have a failed task run once more, and go on watching it."""
+        try:
+            self._service.request("POST", at("jobs", future.job_id, "tasks", future.task_id, "reactivate"))
+        except Conflict as error:
+            # Somebody else has it run again; or its job is over, and the next look finds the failure once more.
+            _log.info("task %s was not reactivated: %s", future.task_id, error.code)
+        except AzBatchWrapError as error:
+            reject(future, error)
+            return
+        self.watch([future])
 
     def stop(self) -> None:
         """End the thread; futures that are open stay open."""
@@ -162,6 +181,9 @@ class Watcher:
             if future.cancelled():
                 return
             result = results.read(task)
+            if result.state == "failed" and future.take_rerun():
+                self._run_again(future)
+                return
             stderr = results.stderr_end(task["id"]) if result.state == "failed" and result.started else ""
             settle(future, result, stderr, by_pickle=self._by_pickle)
         except Exception as error:  # noqa: BLE001 (also a result that cannot be read is one)

@@ -65,6 +65,11 @@ def note(folder, name):
         return name
 
 
+def note_and_fail(folder):
+    note(folder, "run")
+    raise Odd("again", 2)
+
+
 def hold(folder):
     """Runs until it is ended; the file says that it runs."""
     pathlib.Path(folder, "running").write_text(str(os.getpid()))

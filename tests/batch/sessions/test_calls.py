@@ -80,7 +80,7 @@ def test_options_as_a_user_writes_them(work: ModuleType) -> None:
     options = Options.of({"timeout": "10m", "retries": 2, "retry_on": (work.Odd, KeyError), "inputs": ["a.txt"]})
     assert options.timeout == 600
     assert options.retry_on == (f"{work.__name__}.Odd", "builtins.KeyError")
-    for wrong in ({"retry": 1}, {"on_failure": "maybe"}, {"retries": -1}, {"slots": 0}):
+    for wrong in ({"retry": 1}, {"on_failure": "maybe"}, {"retries": -1}, {"slots": 0}, {"upstream_retries": 0}):
         with pytest.raises(ConfigurationError):
             Options.of(wrong)
 

@@ -115,6 +115,30 @@ def test_what_depends_on_a_failure_fails_or_goes_on(shared: Session, work: Modul
     assert ignoring.result(DEADLINE) == 4
 
 
+def test_what_failed_upstream_is_run_again_on_request(shared: Session, work: ModuleType, tmp_path: Path) -> None:
+    retrying = shared.options(on_failure="retry")
+    with shared.batch():  # nothing has run before the child is known
+        first = shared.submit(work.fail_once, str(tmp_path / "early"))
+        child = retrying.submit(work.largest, first)
+    assert child.result(DEADLINE)["again"] == "second"
+    assert first.result(DEADLINE) == "second"
+    failed = shared.submit(work.fail_once, str(tmp_path / "late"))
+    assert isinstance(failed.exception(DEADLINE), work.Odd)
+    late = [retrying.submit(work.largest, failed), retrying.submit(work.square, 3, after=[failed])]
+    assert [future.result(DEADLINE) for future in late] == [{"length": 6, "again": "second"}, 9]
+    assert isinstance(failed.exception(), work.Odd)
+
+
+def test_upstream_retries_come_to_an_end(shared: Session, work: ModuleType, tmp_path: Path) -> None:
+    hopeless = shared.submit(work.note_and_fail, str(tmp_path))
+    child = shared.options(on_failure="retry", upstream_retries=2).submit(work.square, 4, after=[hopeless])
+    grandchild = shared.options(on_failure="retry").submit(work.square, 5, after=[child])
+    for future in (child, grandchild):
+        with pytest.raises(DependencyFailed):
+            future.result(DEADLINE)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_retries_and_limits(shared: Session, work: ModuleType, tmp_path: Path) -> None:
     again = shared.options(retries=2, retry_on=work.Odd).submit(work.fail_once, str(tmp_path / "flag"))
     other = shared.options(retries=2, retry_on=(KeyError,)).submit(work.fail, 9)
