@@ -51,8 +51,8 @@ class Server:
             answer = self.answer(body, self.bodies[body])
             return await answer if asyncio.iscoroutine(answer) else answer
         except ConnectionResetError:
-            assert request.transport is not None
-            request.transport.abort()
+            if request.transport is not None:  # else the other side has cut it
+                request.transport.abort()
             return web.Response()
         finally:
             self.in_flight -= 1

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from azbatchwrap.endpoints import parse_endpoints
@@ -23,57 +24,19 @@ from azbatchwrap.errors import ConfigurationError
 
 from .batch import Batch
 from .dispatch import Dispatcher
-from .journal import RunPaths, load_state, write_beside
+from .journal import RunPaths, write_beside
 from .openapi import PAGE, describe
 from .options import RunOptions
-from .summary import read_summary
+from .submitted import DELETED, DONE, MAX_WAIT, REQUEST_FILE, RUNNING, STATES, Submitted
 from .types import BatchConfig, BatchRequest, file_stats
 
 log = logging.getLogger(__name__)
 
-#: States of a batch in the order of the public kit, where they are the numbers 0 to 3.
-WAITING, RUNNING, DONE, DELETED = "waiting", "running", "done", "deleted"
-STATES = (WAITING, RUNNING, DONE, DELETED)
 #: A submitted document may list very many files (bytes).
 MAX_BODY = 1 << 30
-#: Seconds that `/watch` and `/status?wait=true` stay open where the caller gives no time.
-MAX_WAIT = 86_400.0
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 #: Reachable without a token: they tell nothing.
 OPEN_PATHS = {"/health", "/ready", "/", "/docs", "/openapi.json"}
-
-
-class Submitted:
-    """A batch as the server knows it: its state, and, while it runs, the batch itself."""
-
-    def __init__(self, batch_id: str, folder: Path, submitted: float) -> None:
-        self.id = batch_id
-        self.paths = RunPaths(folder)
-        self.submitted = submitted
-        self.state = WAITING
-        self.fault: str | None = None
-        self.batch: Batch | None = None
-        self.last_counts: dict[str, Any] = {}
-        self.changed = asyncio.Event()
-
-    def enter(self, state: str) -> None:
-        self.state = state
-        self.changed.set()
-        self.changed = asyncio.Event()
-
-    def facts(self) -> dict[str, Any]:
-        combined = self.paths.folder / "results.json"
-        return {
-            "batch_id": self.id,
-            "status": self.state,
-            "status_code": STATES.index(self.state),
-            "submitted": self.submitted,
-            "run_summary_path": str(self.paths.summary),
-            "results_dir": str(self.paths.folder),
-            "combined_results_file": str(combined) if combined.exists() else None,
-            "file_stats": file_stats(self.batch.counts) if self.batch is not None else self.last_counts,
-            "fault": self.fault,
-        }
 
 
 class BatchServer:
@@ -143,19 +106,14 @@ class BatchServer:
 
     def _take_up(self) -> None:
         """Batches of an earlier process: done ones are listed, others go on."""
-        for folder in sorted(path for path in self._folder.iterdir() if (path / "request.json").is_file()):
+        for folder in sorted(path for path in self._folder.iterdir() if (path / REQUEST_FILE).is_file()):
             try:
-                kept = json.loads((folder / "request.json").read_text())
-                known = Submitted(folder.name, folder, float(kept["submitted"]))
-                document = kept["document"]
+                known, document = Submitted.kept(folder)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 log.warning("%s: its request cannot be read (%s); left alone", folder, error)
                 continue
             self._known[known.id] = known
-            if load_state(known.paths).get("state") == "finished":
-                known.state = DONE
-                known.last_counts = _kept_counts(known.paths)
-            else:
+            if known.state != DONE:
                 self._begin(known, document)
 
     def _begin(self, known: Submitted, document: dict[str, Any]) -> None:
@@ -226,7 +184,8 @@ class BatchServer:
         try:
             return await handler(request)
         except web.HTTPException as error:
-            return _fault(error.status, error.reason)
+            allowed = error.headers.get("Allow")
+            return _fault(error.status, error.reason, {"Allow": allowed} if allowed else None)
         except Exception:
             log.exception("%s %s", request.method, request.path)
             return _fault(500, "this is a fault of the server; its log tells more")
@@ -245,8 +204,9 @@ class BatchServer:
     async def _submit(self, request: web.Request) -> web.Response:
         if not self._accepting:
             return _fault(503, "the server is ending")
+        body = await request.read()
         try:
-            document = json.loads(await request.read())
+            document = orjson.loads(body)
         except ValueError as error:
             return _fault(400, f"the body is no JSON: {error}")
         if not isinstance(document, dict):
@@ -258,7 +218,7 @@ class BatchServer:
         except ConfigurationError as error:
             return _fault(400, str(error))
         known = Submitted(batch_id, folder, time.time())
-        await asyncio.to_thread(_keep_request, folder, document, known.submitted)
+        await asyncio.to_thread(known.keep, body)
         self._known[batch_id] = known
         self._begin(known, document)
         return web.json_response(known.facts())
@@ -267,7 +227,7 @@ class BatchServer:
         known = self._named(request)
         wait = request.query.get("wait", "")
         if wait.lower() not in {"", "0", "false", "no"}:
-            await _until(known, DONE, MAX_WAIT if wait.lower() in {"true", "yes"} else _seconds("wait", wait))
+            await known.reaches(DONE, MAX_WAIT if wait.lower() in {"true", "yes"} else _seconds("wait", wait))
         return web.json_response(known.facts())
 
     async def _watch(self, request: web.Request) -> web.Response:
@@ -276,7 +236,7 @@ class BatchServer:
         if target not in STATES[:3]:
             return _fault(400, "target_state is waiting, running or done")
         text = request.query.get("timeout", "")
-        await _until(known, target, _seconds("timeout", text) if text else MAX_WAIT)
+        await known.reaches(target, _seconds("timeout", text) if text else MAX_WAIT)
         return web.json_response(known.facts())
 
     async def _list(self, _: web.Request) -> web.Response:
@@ -297,7 +257,7 @@ class BatchServer:
 
     async def _put_endpoints(self, request: web.Request) -> web.Response:
         try:
-            document = json.loads(await request.read())
+            document = orjson.loads(await request.read())
             self._dispatcher.pool.apply(parse_endpoints(document, parse=self._options.parse))
         except (ValueError, ConfigurationError) as error:
             return _fault(400, str(error))
@@ -330,19 +290,6 @@ class BatchServer:
         return self._known[batch_id]
 
 
-def _keep_request(folder: Path, document: dict[str, Any], submitted: float) -> None:
-    folder.mkdir(parents=True)
-    write_beside(folder / "request.json", json.dumps({"document": document, "submitted": submitted}).encode())
-
-
-def _kept_counts(paths: RunPaths) -> dict[str, Any]:
-    try:
-        counts = read_summary(paths.summary).get("file_stats", {})
-    except (OSError, ValueError):
-        return {}
-    return counts if isinstance(counts, dict) else {}
-
-
 def _seconds(name: str, text: str) -> float:
     try:
         seconds = float(text)
@@ -353,16 +300,5 @@ def _seconds(name: str, text: str) -> float:
     return seconds
 
 
-async def _until(known: Submitted, target: str, seconds: float) -> None:
-    """Wait until the batch is at least as far as ``target``, or for ``seconds``."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    while STATES.index(known.state) < STATES.index(target) and loop.time() < end:
-        try:
-            await asyncio.wait_for(known.changed.wait(), end - loop.time())
-        except asyncio.TimeoutError:
-            return
-
-
-def _fault(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
+def _fault(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": message}, status=status, headers=headers)

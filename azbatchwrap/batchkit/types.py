@@ -173,6 +173,14 @@ class BatchConfig:
             raise ConfigurationError(f"{cls.__name__}: {error}") from error
 
 
+#: JSON schema of the ``files`` of a submitted document.
+FILES_SCHEMA: Mapping[str, Any] = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1, "pattern": r"^[^\u0000]*$"},
+    "description": "paths on the server",
+}
+
+
 class BatchRequest(ABC):
     """A batch: some files (or whatever ``from_json`` makes of a submitted document) and how they become work items.
 
@@ -185,7 +193,7 @@ class BatchRequest(ABC):
     json_schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "required": ["files"],
-        "properties": {"files": {"type": "array", "items": {"type": "string"}}},
+        "properties": {"files": FILES_SCHEMA},
     }
 
     def __init__(self, files: Sequence[Path], config: BatchConfig) -> None:
@@ -204,10 +212,7 @@ class BatchRequest(ABC):
         Raises ConfigurationError for a document that is wrong; the server answers 400 with its message.
         ``config.output_folder`` is the batch's own folder. Called again with the same document after a restart.
         """
-        files = document.get("files")
-        if not isinstance(files, list) or not all(isinstance(name, str) and name for name in files):
-            raise ConfigurationError("files: expected a list of paths")
-        return cls([Path(name) for name in files], config)
+        return cls(listed_files(document), config)
 
     @abstractmethod
     def make_work_items(self) -> Iterable[WorkItemRequest]:
@@ -234,6 +239,16 @@ class BatchRequest(ABC):
 
     def finish(self, *, complete: bool) -> None:  # noqa: B027 - most batches have nothing to do here
         """Called in a thread after the batch's last result was recorded (``complete``), or when the run was ended."""
+
+
+def listed_files(document: Mapping[str, Any]) -> list[Path]:
+    """The ``files`` of a submitted document. Raises ConfigurationError."""
+    files = document.get("files")
+    if not isinstance(files, list) or not all(isinstance(name, str) and name for name in files):
+        raise ConfigurationError("files: expected a list of paths on the server")
+    if any("\0" in name for name in files):
+        raise ConfigurationError("files: no path has a NUL in it")
+    return [Path(name) for name in files]
 
 
 @dataclass(slots=True)

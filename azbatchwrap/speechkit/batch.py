@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from azbatchwrap.batchkit import (
     BatchConfig,
@@ -21,12 +21,13 @@ from azbatchwrap.batchkit import (
     file_stats,
 )
 from azbatchwrap.batchkit.journal import RunPaths, read_records
+from azbatchwrap.batchkit.types import FILES_SCHEMA, listed_files
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.speechkit.audio import SUFFIXES, seconds_of
 from azbatchwrap.speechkit.endpoints import SpeechEndpointStatusChecker
 from azbatchwrap.speechkit.processor import SpeechItem, SpeechProcessor
 from azbatchwrap.speechkit.results import combine, result_name
-from azbatchwrap.speechkit.wishes import Wishes, changed
+from azbatchwrap.speechkit.wishes import WISHES_SCHEMA, Wishes, changed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -52,6 +53,16 @@ class SpeechBatchRequest(BatchRequest):
 
     #: What the public kit's clients write into ``type`` of a submitted batch.
     type_names = ("SpeechSDKBatchRequest",)
+    json_schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "required": ["files"],
+        "properties": {
+            "type": {"type": "string", "enum": ["SpeechSDKBatchRequest", "SpeechBatchRequest"]},
+            "files": FILES_SCHEMA,
+            "combine_results": {"type": "boolean", "description": "also write results.json"},
+            **WISHES_SCHEMA,
+        },
+    }
     config: SpeechConfig
 
     def __init__(
@@ -67,14 +78,11 @@ class SpeechBatchRequest(BatchRequest):
     def from_json(cls, document: Mapping[str, Any], config: BatchConfig) -> Self:
         """The public kit's document; what it does not say is as on the command line."""
         assert isinstance(config, SpeechConfig)
-        files = document.get("files")
-        if not isinstance(files, list) or not all(isinstance(name, str) and name for name in files):
-            raise ConfigurationError("files: expected a list of paths on the server")
+        files = listed_files(document)
         wanted = str(document.get("combine_results", False)).lower()
         if wanted not in {"true", "false"}:
             raise ConfigurationError(f"combine_results: expected true or false, found {wanted!r}")
-        paths = [Path(name) for name in files]
-        return cls(paths, config, changed(config.wishes, document), combine_results=wanted == "true")
+        return cls(files, config, changed(config.wishes, document), combine_results=wanted == "true")
 
     @classmethod
     def is_valid_input_file(cls, path: Path) -> bool:

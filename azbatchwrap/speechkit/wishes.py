@@ -80,6 +80,23 @@ DOCUMENT_NAMES = {
 }
 
 
+def _one_of(kind: type[Enum]) -> dict[str, Any]:
+    return {"type": "string", "enum": [member.value for member in kind]}
+
+
+#: JSON schemas of the settings in such a document.
+WISHES_SCHEMA: dict[str, Any] = {
+    "language": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
+    "nbest": {"type": "integer", "minimum": 1},
+    "diarization": _one_of(Diarization),
+    "profanity": _one_of(Profanity),
+    "channels": _one_of(Channels),
+    "sentiment": {"type": "boolean"},
+    "allow_resume": {"type": "boolean"},
+    "max_segment_length": {"type": "integer", "minimum": 1},
+}
+
+
 def changed(wishes: Wishes, document: Mapping[str, Any]) -> Wishes:
     """``wishes`` with what a submitted document says otherwise. Raises ConfigurationError that names the setting."""
     kinds = {field.name: type(getattr(wishes, field.name)) for field in fields(wishes)}
