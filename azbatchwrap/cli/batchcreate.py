@@ -182,10 +182,11 @@ def plan(
 
 
 def _plan_offline(settings: Settings) -> Plan:
+    from azbatchwrap.config.cloud import Cloud
     from azbatchwrap.pipelines import assets, plan
     from azbatchwrap.pipelines.arm import Arm
-    from azbatchwrap.pipelines.cloud import Cloud, Nobody
     from azbatchwrap.pipelines.context import Context
+    from azbatchwrap.pipelines.credentials import Nobody
 
     return plan.make_offline(Context(settings, assets.read(settings), Arm(Cloud(), Nobody())))
 

@@ -40,7 +40,7 @@ from azbatchwrap.config.machine import (
     read_endpoint,
     start_local,
 )
-from azbatchwrap.config.records import BatchAccount, PoolSettings, Secret, Settings, StorageAccount
+from azbatchwrap.config.records import BatchAccount, ManagementPlane, PoolSettings, Secret, Settings, StorageAccount
 from azbatchwrap.names import is_id
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "ENDPOINT_FILE",
     "BatchAccount",
     "LocalEndpoint",
+    "ManagementPlane",
     "PoolSettings",
     "Secret",
     "Settings",
@@ -139,7 +140,16 @@ def _settings(
         is_local=is_loopback(batch.url),
         sources=sources,
         warnings=tuple(report.warnings),
+        management=_management(values, is_local=is_loopback(batch.url)),
     )
+
+
+def _management(values: Values, *, is_local: bool) -> ManagementPlane | None:
+    """The management plane of the account: Azure's knows nothing of an account on this machine, nor the other way round."""
+    url = values["cloud_metadata"].text if "cloud_metadata" in values else ""
+    if "subscription" not in values or (bool(url) and is_loopback(url)) != is_local:
+        return None
+    return ManagementPlane(values["subscription"].text, url)
 
 
 def _pool_settings(values: Values, report: Report) -> PoolSettings:

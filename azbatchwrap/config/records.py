@@ -65,6 +65,14 @@ class StorageAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class ManagementPlane:
+    """What knows quotas and gives pools their identity. ``metadata_url`` describes its cloud; empty: the public one."""
+
+    subscription: str
+    metadata_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSettings:
     """What a new pool looks like. ``sku`` is a prefix: the newest verified image that matches is taken."""
 
@@ -87,3 +95,5 @@ class Settings:
     is_local: bool
     sources: Mapping[str, str] = field(repr=False, hash=False)
     warnings: tuple[str, ...] = ()
+    #: None where no subscription is configured, or only one that has nothing to do with the account.
+    management: ManagementPlane | None = None

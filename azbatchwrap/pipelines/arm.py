@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from azbatchwrap.backoff import parse_retry_after
+from azbatchwrap.config.cloud import Cloud
 from azbatchwrap.errors import (
     AccessDenied,
     Conflict,
@@ -25,7 +26,6 @@ from azbatchwrap.errors import (
     Unreachable,
     WaitTimeout,
 )
-from azbatchwrap.pipelines.cloud import Cloud
 
 if TYPE_CHECKING:
     from azure.core import PipelineClient

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from azbatchwrap.config import cloud
 from azbatchwrap.pipelines import assets as local_files
-from azbatchwrap.pipelines import cloud
 from azbatchwrap.pipelines.arm import Arm, Document, OneToken
 from azbatchwrap.pipelines.assets import Assets
+from azbatchwrap.pipelines.credentials import default_credential
 from azbatchwrap.pipelines.place import Place, normal_location
 from azbatchwrap.pipelines.settings import Settings
 
@@ -88,6 +89,6 @@ def connect(
 ) -> Context:
     """A context for ``settings``: local files hashed, the cloud found. Nothing is asked of the subscription yet."""
     assets = local_files.read(settings)
-    arm = Arm(cloud.find(environment), OneToken(credential or cloud.default_credential()))
+    arm = Arm(cloud.find(environment), OneToken(credential or default_credential()))
     arm.pause = pause
     return Context(settings, assets, arm)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from azbatchwrap.errors import ConfigurationError, Unreachable
-
-if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken, TokenCredential
 
 METADATA_VARIABLE = "ARM_CLOUD_METADATA_URL"
 #: Seconds for one request of the cloud's metadata.
@@ -37,7 +34,11 @@ class Cloud:
 
 def find(environment: Mapping[str, str]) -> Cloud:
     """The cloud that the environment names. Raises Unreachable, or ConfigurationError for metadata that is none."""
-    url = environment.get(METADATA_VARIABLE, "").strip()
+    return described_at(environment.get(METADATA_VARIABLE, "").strip())
+
+
+def described_at(url: str) -> Cloud:
+    """The cloud whose metadata is at this address, the public one for an empty address. Raises as `find`."""
     if not url:
         return Cloud()
     try:
@@ -80,17 +81,3 @@ def _cloud(given: Mapping[str, Any]) -> Cloud:
         portal=portal,
         storage_suffix=str(given["suffixes"]["storage"]),
     )
-
-
-class Nobody:
-    """Signs in nobody: for what asks Azure nothing."""
-
-    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        raise ConfigurationError(f"nothing is asked of Azure offline, but a token for {scopes} was wanted")
-
-
-def default_credential() -> TokenCredential:
-    """Whoever the machine is signed in as: environment, managed identity, ``az login``."""
-    from azure.identity import DefaultAzureCredential
-
-    return DefaultAzureCredential()
