@@ -153,7 +153,8 @@ async def remove_nodes(service: Service, pool: Pool, nodes: list[Node], option: 
             if preparation.handle is not None:
                 await preparation.handle.kill(0.0, "the node went away")
             service.store.drop("preparation", f"{preparation.job}/{node.key}")
-        pool.nodes.pop(node.id, None)
+        if pool.nodes.pop(node.id, None) is not None:
+            service.statistics.node_left(node)
         service.store.drop("node", node.key)
     for node in nodes:
         await asyncio.to_thread(node.folders.remove)
@@ -187,6 +188,7 @@ async def _delete(service: Service, pool: Pool) -> None:
     service.autoscaler.forget(pool)
     await remove_nodes(service, pool, list(pool.nodes.values()), "requeue")
     service.pools.pop(pool.id.lower(), None)
+    service.statistics.pool_left(pool)
     service.store.drop("pool", pool.id)
 
 

@@ -101,6 +101,7 @@ class BatchApp:
         self._service.chaos.meet()
         self._check_room(request)
         handler, request.path = routes.find(request.method, request.raw_path)
+        routes.check(request, handler)
         return handler(self._service, request)
 
     def _check_room(self, request: Request) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -89,12 +90,14 @@ async def _attempts(service: Service, run: Run) -> Outcome:
         if run.intent is not None:
             raise Stopped
         outcome = await _attempt(service, run, first_start)
+        service.statistics.attempted(run, outcome.usage)
         retry_count = run.execution["retryCount"]
         if run.intent is not None or not _is_retried(outcome, retry_count, retries_allowed):
             return outcome
         run.handle = None
+        service.statistics.retried(run.job)
         run.execution = {
-            **{key: value for key, value in run.execution.items() if key != "retryCount"},
+            **{key: value for key, value in run.execution.items() if key not in {"startTime", "retryCount"}},
             "retryCount": retry_count + 1,
             "lastRetryTime": wire.format_ticks(wire.now()),
         }
@@ -190,15 +193,17 @@ def _enter(service: Service, run: Run, state: int, handle: ProcessHandle | None)
     """Write that the task is PREPARING or RUNNING; a process that starts later is added to the row."""
     now = wire.now()
     process = (handle.pid, handle.start_time) if handle is not None else (0, 0)
+    if state == RUNNING and "startTime" not in run.execution:
+        run.started = now if handle is None else min(now, wire.from_nanoseconds(handle.started))
+        run.execution = {"startTime": wire.format_ticks(run.started), **run.execution}
+    execution = orjson.dumps(run.execution)
     if run.state == state:
-        service.tasks.attempted(run.row.seq, orjson.dumps(run.execution), process)
+        service.tasks.attempted(run.row.seq, execution, run.started, process)
         return
-    if state == RUNNING:
-        run.execution = {"startTime": wire.format_ticks(now), **run.execution}
     if run.state == READY:
         run.job.placed.discard(run.row.seq)
     node = f"{run.node.pool.id}/{run.node.id}"
-    service.tasks.began(run.row.seq, state, now, node=node, execution=orjson.dumps(run.execution), process=process)
+    service.tasks.began(run.row.seq, state, now, node=node, execution=execution, started=run.started, process=process)
     service.count(run.job, run.state, -1, -run.row.slots)
     service.count(run.job, state, 1, run.row.slots)
     run.state = state
@@ -223,8 +228,8 @@ def _finish(service: Service, run: Run, outcome: Outcome | None) -> None:
     now = wire.now()
     failure = _failure(run, outcome)
     execution: dict[str, Any] = {}
-    if "startTime" in run.execution:
-        execution["startTime"] = run.execution["startTime"]
+    if run.started is not None:
+        execution["startTime"] = wire.format_ticks(run.started)
     execution["endTime"] = wire.format_ticks(now)
     exit_code = outcome.exit_code if outcome is not None else None
     if exit_code is not None:
@@ -235,11 +240,19 @@ def _finish(service: Service, run: Run, outcome: Outcome | None) -> None:
     execution |= {key: run.execution[key] for key in COUNTERS if key in run.execution}
     options = exit_options(run.spec, outcome, failed=failure is not None)
     satisfied = options.get("dependencyAction", "satisfy" if failure is None else "block") == "satisfy"
-    started = wire.parse_time(execution["startTime"]) if "startTime" in execution else None
     packed = orjson.dumps(execution)
     service.tasks.ended(
-        run.row.seq, now, packed, exit_code, failed=failure is not None, satisfied=satisfied, started=started
+        run.row.seq,
+        now,
+        packed,
+        exit_code,
+        failed=failure is not None,
+        satisfied=satisfied,
+        started=run.started,
+        usage=orjson.dumps(astuple(run.usage)) if run.usage is not None else None,
     )
+    waited = run.started - run.row.created if run.started is not None else 0
+    service.statistics.ended(run.job, failed=failure is not None, waited=waited)
     if run.state in {READY, PREPARING}:
         run.job.placed.discard(run.row.seq)
     service.count(run.job, run.state, -1, -run.row.slots)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import product
 from urllib.parse import unquote_plus
 
 from azbatchwrap.local.arm.errors import ArmError
@@ -41,14 +42,40 @@ def _refuse(detail: str) -> BatchError:
 
 
 @lru_cache(maxsize=256)
-def _query_lines(query: str) -> str:
-    """The first non-empty value of each parameter, sorted by its name, as the clients sign it."""
-    pairs: dict[str, str] = {}
+def _query_lines(query: str) -> tuple[str, ...]:
+    """The parameters as clients sign them: the first value of each by its name as sent, or all of them, in lower case.
+
+    The former is what Python's clients do, the latter what the service's documentation asks for.
+    """
+    first: dict[str, str] = {}
+    every: dict[str, list[str]] = {}
     for part in query.split("&"):
-        name, _, value = part.partition("=")
+        name, _, value = (unquote_plus(piece) for piece in part.partition("="))
         if value:
-            pairs.setdefault(unquote_plus(name), unquote_plus(value))
-    return "".join(f"\n{name}:{pairs[name]}" for name in sorted(pairs))
+            first.setdefault(name, value)
+        if name:
+            every.setdefault(name.lower(), []).append(value)
+    lines = (
+        "".join(f"\n{name}:{first[name]}" for name in sorted(first)),
+        "".join(f"\n{name}:{','.join(sorted(every[name]))}" for name in sorted(every)),
+    )
+    return tuple(dict.fromkeys(lines))
+
+
+def _texts(method: str, headers: Mapping[str, str], resources: Sequence[str]) -> Iterator[str]:
+    """The strings that a client may have signed, the likeliest first.
+
+    Clients differ on requests without a body: Python signs the length "0", others sign nothing. A Date that stands
+    beside an ocp-date is to be signed as empty; Python signs it as sent.
+    """
+    values = {name: headers.get(name, "") for name in _SIGNED}
+    given = values["content-length"]
+    lengths = {"": ("", "0"), "0": ("0", "")}.get(given, (given,))
+    dates = (values["date"], "") if values["date"] and headers.get("ocp-date") else (values["date"],)
+    ocp = "".join([f"{name}:{headers[name]}\n" for name in sorted(headers) if "ocp-" in name and headers[name]])
+    for resource, length, date in product(resources, lengths, dates):
+        signed = values | {"content-length": length, "date": date}
+        yield "\n".join((method, *signed.values(), f"{ocp}{resource}"))
 
 
 class Authentication:
@@ -105,24 +132,14 @@ class SharedKey:
             claimed = base64.b64decode(signature, validate=True)
         except (binascii.Error, ValueError):
             raise _refuse("The signature is not valid base64.") from None
-        if not self._is_signed(claimed, method, headers, f"{raw_path}{_query_lines(query)}"):
-            raise _refuse("The MAC signature found in the HTTP request is not the same as any computed signature.")
-
-    def _is_signed(self, claimed: bytes, method: str, headers: Mapping[str, str], resource: str) -> bool:
-        account = headers["authorization"].partition(" ")[2].strip().rpartition(":")[0]
-        ocp = "".join([f"{name}:{headers[name]}\n" for name in sorted(headers) if "ocp-" in name and headers[name]])
-        tail = f"{ocp}/{account}{resource}"
-        values = [headers.get(name, "") for name in _SIGNED]
-        if self._matches(claimed, method, values, tail):
-            return True
-        # Clients differ on requests without a body: Python signs "0", others sign nothing.
-        if values[2] not in {"", "0"}:
-            return False
-        values[2] = "" if values[2] else "0"
-        return self._matches(claimed, method, values, tail)
-
-    def _matches(self, claimed: bytes, method: str, values: list[str], tail: str) -> bool:
-        return hmac.compare_digest(self._sign("\n".join((method, *values, tail))), claimed)
+        resources = [f"/{account}{raw_path}{lines}" for lines in _query_lines(query)]
+        texts = _texts(method, headers, resources)
+        if not any(hmac.compare_digest(self._sign(text), claimed) for text in texts):
+            expected = next(_texts(method, headers, resources))
+            raise _refuse(
+                f"The MAC signature found in the HTTP request '{signature}' is not the same as any computed signature. "
+                f"Server used following string to sign: '{expected}'."
+            )
 
     def _sign(self, text: str) -> bytes:
         keyed = self._keyed.copy()

@@ -103,6 +103,7 @@ async def finish_deletion(
             folder = job.folder(node)
             folders.append(folder if ":" in job.id else folder.parent)
     service.jobs.pop(job.id.lower(), None)
+    service.statistics.job_left(job)
     service.store.drop("job", job.id)
     service.store.drop("counts", job.id)
     if folders:

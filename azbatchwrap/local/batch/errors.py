@@ -93,6 +93,7 @@ CODES: dict[str, tuple[int, str]] = {
     "TooManyEnableAutoScaleRequests": (503, "Autoscaling was enabled less than 30 seconds ago."),
     "TooManyRequests": (429, "Request failed as server encountered too many requests. Please try again."),
     "UnsupportedHttpVerb": (405, "The resource does not support this HTTP verb."),
+    "UnsupportedQueryParameter": (400, "One of the query parameters of the request is not supported."),
     "UnsupportedRequestVersion": (400, "The api-version of the request is not supported."),
 }
 

@@ -13,6 +13,8 @@ from azbatchwrap.local.batch import wire
 from azbatchwrap.local.batch.errors import BatchError, bad_header
 from azbatchwrap.local.batch.shapes import Shape
 
+#: What .NET's writers like to put before UTF-8.
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 
 
@@ -56,7 +58,7 @@ class Request:
         if not self.body.strip():
             raise BatchError("InvalidRequestBody", [("Reason", "The request needs a JSON body.")])
         try:
-            return orjson.loads(self.body)
+            return orjson.loads(self.body.removeprefix(_BYTE_ORDER_MARK))
         except orjson.JSONDecodeError as error:
             raise BatchError("InvalidRequestBody", [("Reason", f"The body is not valid JSON: {error}.")]) from None
 

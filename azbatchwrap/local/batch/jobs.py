@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from azbatchwrap.local.batch import odata, pools, shapes, tasks, wire
+from azbatchwrap.local.batch import odata, pools, shapes, statistics, tasks, wire
 from azbatchwrap.local.batch.endings import delete_job, disable_job, job_may_be_over, move, terminate_job, watch_limit
 from azbatchwrap.local.batch.errors import BatchError, bad_property
 from azbatchwrap.local.batch.exchange import Request, Response, created, done, entity
-from azbatchwrap.local.batch.lists import answer, selected
+from azbatchwrap.local.batch.lists import answer, expands_stats, selected
 from azbatchwrap.local.batch.model import Job, Life, Node
 from azbatchwrap.local.batch.service import Service
 
@@ -52,6 +52,13 @@ def view(job: Job, request: Request) -> dict[str, Any]:
         information["terminateReason"] = job.reason
     shown["executionInfo"] = information
     shown |= {name: spec[name] for name in _LAST if name in spec}
+    return shown
+
+
+def _shown(service: Service, job: Job, request: Request) -> dict[str, Any]:
+    shown = view(job, request)
+    if expands_stats(request):
+        shown["stats"] = statistics.of_job(service, job, shown["url"])
     return shown
 
 
@@ -125,7 +132,9 @@ async def create(service: Service, request: Request) -> Response:
 def find(service: Service, request: Request) -> Response:
     job = service.job(request.path[0])
     request.check_conditions(job.life.modified)
-    return entity(request, "jobs", selected(request, view(job, request)), job.life.modified)
+    return entity(
+        request, "jobs", selected(request, _shown(service, job, request), odata.properties.JOB), job.life.modified
+    )
 
 
 def _place(job: Job) -> tuple[bool, str]:
@@ -139,8 +148,9 @@ def list_all(service: Service, request: Request) -> Response:
         "jobs",
         service.jobs.values(),
         lambda job: list(_place(job)),
-        view=lambda job: view(job, request),
+        view=lambda job: _shown(service, job, request),
         fields=odata.JOBS,
+        properties=odata.properties.JOB,
     )
 
 
@@ -148,7 +158,12 @@ def list_of_schedule(service: Service, request: Request) -> Response:
     schedule = service.schedule(request.path[0])
     own = [job for job in service.jobs.values() if job.schedule == schedule.id]
     return answer(
-        request, "jobs", own, lambda job: job.number, view=lambda job: view(job, request), fields=odata.JOBS_OF_SCHEDULE
+        request,
+        "jobs",
+        own,
+        lambda job: job.number,
+        view=lambda job: _shown(service, job, request),
+        fields=odata.JOBS_OF_SCHEDULE,
     )
 
 
@@ -277,6 +292,11 @@ def _counters(numbers: list[int]) -> dict[str, int]:
     }
 
 
+def lifetime_statistics(service: Service, request: Request) -> Response:
+    """Of all jobs that ever were; api-versions up to 2022."""
+    return entity(request, "jobstats", statistics.of_all_jobs(service, request.url))
+
+
 def preparation_status(service: Service, request: Request) -> Response:
     """Preparation and release tasks of the job, node by node."""
     job = service.job(request.path[0])
@@ -290,6 +310,7 @@ def preparation_status(service: Service, request: Request) -> Response:
         lambda node: node.id,
         view=lambda node: _status(job, node, request),
         fields=odata.PREPARATION_STATUS,
+        properties=odata.properties.PREPARATION_STATUS,
     )
 
 

@@ -51,18 +51,29 @@ def parse_filter(request: Request, fields: odata.Fields) -> odata.Filter | None:
         raise bad_query("$filter", text, error.reason) from None
 
 
-def selected(request: Request, view: dict[str, Any]) -> dict[str, Any]:
-    """``view`` reduced to the request's ``$select``; checks ``$expand``."""
+def expands_stats(request: Request) -> bool:
+    """Whether the request's ``$expand`` asks for the statistics, which are all that can be expanded."""
     expand = request.query.get("$expand", "")
     if expand and expand.strip().lower() != "stats":
         raise bad_query("$expand", expand, "Only stats can be expanded.")
-    names = request.query.get("$select", "")
-    if not names.strip():
-        return view
-    try:
-        return odata.select(view, names)
-    except odata.SelectError as error:
-        raise bad_query("$select", names, error.reason) from None
+    return bool(expand)
+
+
+def selection(request: Request, properties: frozenset[str]) -> str:
+    """The request's ``$select``, empty when there is none. Raises BatchError unless it names ``properties``."""
+    names = request.query.get("$select", "").strip()
+    if names:
+        try:
+            odata.check(names, properties)
+        except odata.SelectError as error:
+            raise bad_query("$select", names, error.reason) from None
+    return names
+
+
+def selected(request: Request, view: dict[str, Any], properties: frozenset[str]) -> dict[str, Any]:
+    """``view`` reduced to the request's ``$select``."""
+    names = selection(request, properties)
+    return odata.select(view, names) if names else view
 
 
 def read_token(request: Request) -> Any:
@@ -103,10 +114,15 @@ def answer(
     *,
     view: Callable[[_T], dict[str, Any]],
     fields: odata.Fields | None = None,
+    properties: frozenset[str] = frozenset(),
 ) -> Response:
-    """A page of things held in memory, in the order of ``key`` (JSON-able and unique)."""
+    """A page of things held in memory, in the order of ``key`` (JSON-able and unique).
+
+    ``fields`` are what it may be filtered by, ``properties`` what may be selected.
+    """
     size = page_size(request)
     wanted = parse_filter(request, fields) if fields is not None else None
+    names = selection(request, properties)
     after = read_token(request)
     ordered = sorted(((key(thing), thing) for thing in things), key=lambda pair: pair[0])
     kept: list[bytes] = []
@@ -119,7 +135,7 @@ def answer(
             continue
         if len(kept) == size:
             return page_answer(request, kind, kept, token)
-        kept.append(orjson.dumps(selected(request, shown)))
+        kept.append(orjson.dumps(odata.select(shown, names) if names else shown))
         token = _plain(place)
     return page_answer(request, kind, kept)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from azbatchwrap.local.batch import wire
-from azbatchwrap.local.batch.node import NodeFolders, NodePlace, ProcessHandle
+from azbatchwrap.local.batch.node import NodeFolders, NodePlace, ProcessHandle, Usage
 
 #: Task states in the database. READY and BLOCKED (by dependencies) are both ``active`` to clients.
 READY, BLOCKED, PREPARING, RUNNING, COMPLETED = range(5)
@@ -232,7 +232,7 @@ class Job:
     counts: list[int] = field(default_factory=lambda: [0] * 6)
     slots: list[int] = field(default_factory=lambda: [0] * 6)
     runs: dict[int, Run] = field(default_factory=dict)
-    #: The next tasks to place: (seq, id, slots, node asked for, body, execution). A window on the table.
+    #: The next tasks to place: see `TaskRow`. A window on the table.
     queue: deque[TaskRow] = field(default_factory=deque)
     #: Placed, but still READY in the table.
     placed: set[int] = field(default_factory=set)
@@ -303,6 +303,8 @@ class TaskRow:
     slots: int
     body: bytes
     execution: bytes | None
+    #: In ticks.
+    created: int
 
 
 @dataclass(slots=True, eq=False)
@@ -322,6 +324,10 @@ class Run:
     intent: str | None = None
     #: Further nodes of a multi-instance task.
     others: list[Node] = field(default_factory=list)
+    #: When the attempt under way began, in ticks.
+    started: int | None = None
+    #: Of all its processes that ended.
+    usage: Usage | None = None
 
 
 @dataclass(slots=True, eq=False)

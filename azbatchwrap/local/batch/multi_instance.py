@@ -62,6 +62,7 @@ async def _on_node(service: Service, run: Run, number: int, node: Node, folder: 
         if common:
             await service.transfers.download(common, run.job.folder(node) / run.row.id)
         outcome = await run_on_node(launch, service.host, service.transfers, _unwatched)
+        service.statistics.attempted(run, outcome.usage)
     except TaskFailure as problem:
         moment = wire.to_datetime(started)
         outcome = Outcome(moment, moment, failure=problem.failure, stage=Stage.PREPARATION)

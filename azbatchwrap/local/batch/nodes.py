@@ -93,7 +93,7 @@ def _found(service: Service, request: Request) -> Node:
 def find(service: Service, request: Request) -> Response:
     node = _found(service, request)
     shown = view(node, request)
-    kept = selected(request, shown)
+    kept = selected(request, shown, odata.properties.NODE)
     if kept is not shown:
         kept["virtualMachineInfo"] = shown["virtualMachineInfo"]  # the service shows it whatever is selected
     return entity(request, "nodes", kept)
@@ -108,6 +108,7 @@ def list_all(service: Service, request: Request) -> Response:
         lambda node: node.id,
         view=lambda node: view(node, request),
         fields=odata.NODES,
+        properties=odata.properties.NODE,
     )
 
 
@@ -290,6 +291,7 @@ def list_extensions(service: Service, request: Request) -> Response:
         _extensions(node),
         lambda extension: extension["vmExtension"]["name"].lower(),
         view=lambda extension: extension,
+        properties=odata.properties.NODE_EXTENSION,
     )
 
 
@@ -297,7 +299,7 @@ def find_extension(service: Service, request: Request) -> Response:
     node = _found(service, request)
     for extension in _extensions(node):
         if extension["vmExtension"]["name"].lower() == request.path[2].lower():
-            return entity(request, "extensions", selected(request, extension))
+            return entity(request, "extensions", selected(request, extension, odata.properties.NODE_EXTENSION))
     raise BatchError("ResourceNotFound")
 
 

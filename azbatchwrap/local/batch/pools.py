@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from azbatchwrap.local.batch import images, odata, shapes, wire
+from azbatchwrap.local.batch import images, odata, shapes, statistics, wire
 from azbatchwrap.local.batch.allocation import (
     begin_resize,
     delete_pool,
@@ -15,7 +15,7 @@ from azbatchwrap.local.batch.allocation import (
 from azbatchwrap.local.batch.autoscaling import check_formula
 from azbatchwrap.local.batch.errors import BatchError, bad_property
 from azbatchwrap.local.batch.exchange import Request, Response, created, done, entity, tagged
-from azbatchwrap.local.batch.lists import answer, selected
+from azbatchwrap.local.batch.lists import answer, expands_stats, selected
 from azbatchwrap.local.batch.model import Life, Pool
 from azbatchwrap.local.batch.service import Service
 
@@ -89,6 +89,13 @@ def view(pool: Pool, request: Request) -> dict[str, Any]:
         request.version >= "2025"
     ) else {"nodeFillType": policy["nodeFillType"]}  # fmt: skip
     shown |= {name: spec[name] for name in _LAST if name in spec}
+    return shown
+
+
+def _shown(service: Service, pool: Pool, request: Request) -> dict[str, Any]:
+    shown = view(pool, request)
+    if expands_stats(request):
+        shown["stats"] = statistics.of_pool(service, pool, shown["url"])
     return shown
 
 
@@ -172,7 +179,9 @@ def find(service: Service, request: Request) -> Response:
     """GET and HEAD."""
     pool = service.pool(request.path[0])
     request.check_conditions(pool.life.modified)
-    return entity(request, "pools", selected(request, view(pool, request)), pool.life.modified)
+    return entity(
+        request, "pools", selected(request, _shown(service, pool, request), odata.properties.POOL), pool.life.modified
+    )
 
 
 def exists(service: Service, request: Request) -> Response:
@@ -187,8 +196,9 @@ def list_all(service: Service, request: Request) -> Response:
         "pools",
         service.pools.values(),
         lambda pool: pool.id.lower(),
-        view=lambda pool: view(pool, request),
+        view=lambda pool: _shown(service, pool, request),
         fields=odata.POOLS,
+        properties=odata.properties.POOL,
     )
 
 
@@ -350,6 +360,11 @@ def _counts(pool: Pool, version: str) -> dict[str, Any]:
                 numbers[word] = numbers.get(word, 0) + 1
         shown[name] = {**numbers, "total": sum(numbers.values())}
     return shown
+
+
+def lifetime_statistics(service: Service, request: Request) -> Response:
+    """Of all pools that ever were; api-versions up to 2022."""
+    return entity(request, "poolstats", statistics.of_all_pools(service, request.url))
 
 
 def usage_metrics(_service: Service, request: Request) -> Response:

@@ -38,6 +38,7 @@ def load(service: Service) -> None:
     for key, body in service.store.load("counts"):
         job = service.jobs[key.lower()]
         job.counts, job.slots = body["counts"], body["slots"]
+    service.statistics.load()
     for key, body in service.store.load("schedule"):
         service.schedules[key.lower()] = Schedule.load(key, body)
     for _key, body in service.store.load("application"):

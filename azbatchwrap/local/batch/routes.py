@@ -101,6 +101,28 @@ OPERATIONS: tuple[tuple[str, str, str, Handler], ...] = (
     ("list_node_files", "GET", f"{NODE}/files", files.list_node_files),
 )
 
+#: As above, of api-versions before `LIFETIME_ENDED`.
+FORMER_OPERATIONS: tuple[tuple[str, str, str, Handler], ...] = (
+    ("get_all_jobs_lifetime_statistics", "GET", "/lifetimejobstats", jobs.lifetime_statistics),
+    ("get_all_pools_lifetime_statistics", "GET", "/lifetimepoolstats", pools.lifetime_statistics),
+)
+LIFETIME_ENDED = "2023-05"
+
+_ONE, _MANY = frozenset({"$select", "$expand"}), frozenset({"$filter", "$select", "$expand", "$skiptoken"})
+_FILTERED, _PAGED = frozenset({"$filter", "$skiptoken"}), frozenset({"$skiptoken"})
+_SELECTED = frozenset({"$select"})
+#: Which options of OData a reading operation knows.
+_OPTIONS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("get_pool", "get_job", "get_job_schedule", "get_task"), _ONE),
+    **dict.fromkeys(("list_pools", "list_jobs", "list_jobs_from_schedule", "list_job_schedules", "list_tasks"), _MANY),
+    **dict.fromkeys(("list_nodes", "list_job_preparation_and_release_task_status"), _FILTERED | _SELECTED),
+    **dict.fromkeys(("list_pool_usage_metrics", "list_supported_images", "list_pool_node_counts"), _FILTERED),
+    **dict.fromkeys(("list_task_files", "list_node_files"), _FILTERED),
+    **dict.fromkeys(("get_node", "get_node_extension"), _SELECTED),
+    **dict.fromkeys(("list_subtasks", "list_node_extensions"), _PAGED | _SELECTED),
+    "list_applications": _PAGED,
+}
+
 
 @dataclass(slots=True)
 class _Step:
@@ -114,7 +136,7 @@ class _Step:
 
 def _tree() -> _Step:
     root = _Step()
-    for _operation, verb, address, handler in OPERATIONS:
+    for _operation, verb, address, handler in (*OPERATIONS, *FORMER_OPERATIONS):
         step = root
         *parts, last = address.removeprefix("/").split("/")
         for part in parts:
@@ -135,6 +157,20 @@ def _descend(step: _Step, part: str) -> _Step:
 
 
 _ROOT = _tree()
+_OPTIONS_OF = {handler: _OPTIONS.get(operation, frozenset()) for operation, _, _, handler in OPERATIONS}
+_FORMER = {handler for *_, handler in FORMER_OPERATIONS}
+
+
+def check(request: Request, handler: Handler) -> None:
+    """Raises BatchError for an operation that the api-version has no more, and for options that it never had.
+
+    Words without a dollar that nobody knows are passed over.
+    """
+    if handler in _FORMER and request.version >= LIFETIME_ENDED:
+        raise BatchError("InvalidUri", status=404)
+    unknown = [name for name in request.query if name[:1] == "$" and name not in _OPTIONS_OF.get(handler, ())]
+    if unknown:
+        raise BatchError("UnsupportedQueryParameter", [("QueryParameterName", unknown[0][:64])])
 
 
 def find(verb: str, raw_path: str) -> tuple[Handler, tuple[str, ...]]:

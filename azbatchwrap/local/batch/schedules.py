@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from azbatchwrap.local.batch import jobs, odata, shapes, wire
+from azbatchwrap.local.batch import jobs, odata, shapes, statistics, wire
 from azbatchwrap.local.batch.endings import LONGEST_TIMER_SECONDS, TRANSIENT, delete_job, terminate_job
 from azbatchwrap.local.batch.errors import BatchError
 from azbatchwrap.local.batch.exchange import Request, Response, created, done, entity, tagged
-from azbatchwrap.local.batch.lists import answer, selected
+from azbatchwrap.local.batch.lists import answer, expands_stats, selected
 from azbatchwrap.local.batch.model import Job, Life, Schedule
 from azbatchwrap.local.batch.service import Service
 
@@ -58,6 +58,13 @@ def view(service: Service, schedule: Schedule, request: Request) -> dict[str, An
     shown["executionInfo"] = information
     if "metadata" in spec:
         shown["metadata"] = spec["metadata"]
+    return shown
+
+
+def _shown(service: Service, schedule: Schedule, request: Request) -> dict[str, Any]:
+    shown = view(service, schedule, request)
+    if expands_stats(request):
+        shown["stats"] = statistics.of_schedule(service, schedule, shown["url"])
     return shown
 
 
@@ -165,7 +172,7 @@ def _complete(service: Service, schedule: Schedule) -> None:
 def find(service: Service, request: Request) -> Response:
     schedule = service.schedule(request.path[0])
     request.check_conditions(schedule.life.modified)
-    shown = selected(request, view(service, schedule, request))
+    shown = selected(request, _shown(service, schedule, request), odata.properties.JOB_SCHEDULE)
     return entity(request, "jobschedules", shown, schedule.life.modified)
 
 
@@ -181,8 +188,9 @@ def list_all(service: Service, request: Request) -> Response:
         "jobschedules",
         service.schedules.values(),
         lambda schedule: schedule.id.lower(),
-        view=lambda schedule: view(service, schedule, request),
+        view=lambda schedule: _shown(service, schedule, request),
         fields=odata.JOB_SCHEDULES,
+        properties=odata.properties.JOB_SCHEDULE,
     )
 
 
@@ -297,6 +305,7 @@ async def finish_deletion(service: Service, schedule: Schedule) -> None:
             await service.ended(job.ending)
     _drop_pool(service, schedule)
     service.schedules.pop(schedule.id.lower(), None)
+    service.statistics.schedule_left(schedule)
     service.store.drop("schedule", schedule.id)
 
 

@@ -25,6 +25,7 @@ from azbatchwrap.local.batch.recovery import load, resume
 from azbatchwrap.local.batch.retention import sweep_for_ever
 from azbatchwrap.local.batch.scheduler import Scheduler
 from azbatchwrap.local.batch.spot import preempt_for_ever
+from azbatchwrap.local.batch.statistics import Statistics
 from azbatchwrap.local.batch.store import Store
 from azbatchwrap.local.batch.task_table import TaskTable
 
@@ -61,6 +62,7 @@ class Service:
         self.url = f"http://{settings.host}:{settings.port}"
         self.store = Store(settings.data_dir / "state.sqlite3")
         self.tasks = TaskTable(self.store)
+        self.statistics = Statistics(self.store)
         self.pools: dict[str, Pool] = {}
         self.jobs: dict[str, Job] = {}
         self.schedules: dict[str, Schedule] = {}

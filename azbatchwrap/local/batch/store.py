@@ -58,7 +58,8 @@ CREATE TABLE IF NOT EXISTS tasks (
     pid_start INTEGER,
     unmet INTEGER NOT NULL DEFAULT 0,
     number INTEGER,
-    satisfied INTEGER NOT NULL DEFAULT 0
+    satisfied INTEGER NOT NULL DEFAULT 0,
+    usage BLOB
 );
 CREATE UNIQUE INDEX IF NOT EXISTS task_ids ON tasks (job, id);
 CREATE INDEX IF NOT EXISTS task_states ON tasks (job, state, since);
@@ -96,6 +97,7 @@ class Store:
         ):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.executescript(_SCHEMA)
+        self._add_columns()
         self._waiting: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._folding: asyncio.Future[None] | None = None
@@ -108,6 +110,12 @@ class Store:
         self._make_reserve()
         #: Called before every commit, to write what is counted in memory.
         self.before_commit: list[Callable[[], None]] = []
+
+    def _add_columns(self) -> None:
+        """What a data folder of an earlier version lacks."""
+        there = {row[1] for row in self._database.execute("PRAGMA table_info(tasks)")}
+        if "usage" not in there:
+            self._database.execute("ALTER TABLE tasks ADD COLUMN usage BLOB")
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         return self._database.execute(sql, parameters)

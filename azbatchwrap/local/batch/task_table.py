@@ -12,7 +12,7 @@ from azbatchwrap.local.batch.store import Store
 #: What an answer about a task is made of, in this order.
 SHOWN = (
     "seq, id, display, modified, created, state, since, previous, previous_since, body, node, execution, started,"
-    " ended, exit_code, failed"
+    " ended, exit_code, failed, usage"
 )
 #: Rows fetched at a time for the scheduler.
 WINDOW = 128
@@ -67,25 +67,36 @@ class TaskTable:
     def ready(self, job: int, widest: int, passed_over: set[int]) -> list[TaskRow]:
         """The next tasks to place, those longest ready first, none that needs more slots than a node has."""
         found = self._store.read(
-            "SELECT seq, id, slots, body, execution FROM tasks WHERE job = ? AND state = 0 AND slots <= ?"
+            "SELECT seq, id, slots, body, execution, created FROM tasks WHERE job = ? AND state = 0 AND slots <= ?"
             " ORDER BY since, seq LIMIT ?",
             (job, widest, WINDOW + len(passed_over)),
         )
         return [TaskRow(*row) for row in found if row[0] not in passed_over]
 
-    def began(self, seq: int, state: int, now: int, *, node: str, execution: bytes, process: tuple[int, int]) -> None:
+    def began(
+        self,
+        seq: int,
+        state: int,
+        now: int,
+        *,
+        node: str,
+        execution: bytes,
+        started: int | None,
+        process: tuple[int, int],
+    ) -> None:
         """Enter PREPARING or RUNNING on a node."""
         self._store.write(
             "UPDATE tasks SET previous = state, previous_since = since, state = ?, since = ?, node = ?,"
             " execution = ?, started = ?, ended = NULL, exit_code = NULL, failed = NULL, pid = ?, pid_start = ?"
             " WHERE seq = ?",
-            (state, now, node, execution, now, *process, seq),
+            (state, now, node, execution, started, *process, seq),
         )
 
-    def attempted(self, seq: int, execution: bytes, process: tuple[int, int]) -> None:
+    def attempted(self, seq: int, execution: bytes, started: int | None, process: tuple[int, int]) -> None:
         """Another attempt of a running task."""
         self._store.write(
-            "UPDATE tasks SET execution = ?, pid = ?, pid_start = ? WHERE seq = ?", (execution, *process, seq)
+            "UPDATE tasks SET execution = ?, started = ?, pid = ?, pid_start = ? WHERE seq = ?",
+            (execution, started, *process, seq),
         )
 
     def ended(
@@ -98,12 +109,13 @@ class TaskTable:
         failed: bool,
         satisfied: bool,
         started: int | None,
+        usage: bytes | None = None,
     ) -> None:
         self._store.write(
             "UPDATE tasks SET previous = state, previous_since = since, state = 4, since = ?, execution = ?,"
-            " started = ?, ended = ?, exit_code = ?, failed = ?, satisfied = ?, pid = NULL, pid_start = NULL,"
-            " node = COALESCE(node, '') WHERE seq = ?",
-            (now, execution, started, now, exit_code, failed, satisfied, seq),
+            " started = ?, ended = ?, exit_code = ?, failed = ?, satisfied = ?, usage = ?, pid = NULL,"
+            " pid_start = NULL, node = COALESCE(node, '') WHERE seq = ?",
+            (now, execution, started, now, exit_code, failed, satisfied, usage, seq),
         )
 
     def again(self, seq: int, now: int, execution: bytes | None) -> None:
@@ -111,7 +123,7 @@ class TaskTable:
         self._store.write(
             "UPDATE tasks SET previous = state, previous_since = since, state = 0, since = ?, execution = ?,"
             " node = NULL, started = NULL, ended = NULL, exit_code = NULL, failed = NULL, satisfied = 0,"
-            " pid = NULL, pid_start = NULL WHERE seq = ?",
+            " usage = NULL, pid = NULL, pid_start = NULL WHERE seq = ?",
             (now, execution, seq),
         )
 

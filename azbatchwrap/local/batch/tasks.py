@@ -15,7 +15,15 @@ from azbatchwrap.local.batch.attempts import ENDED_BY_USER, FRESH
 from azbatchwrap.local.batch.endings import job_may_be_over
 from azbatchwrap.local.batch.errors import BatchError, bad_property, bad_query
 from azbatchwrap.local.batch.exchange import Request, Response, created, done, tagged
-from azbatchwrap.local.batch.lists import page_answer, page_size, parse_filter, read_token, selected
+from azbatchwrap.local.batch.lists import (
+    expands_stats,
+    page_answer,
+    page_size,
+    parse_filter,
+    read_token,
+    selected,
+    selection,
+)
 from azbatchwrap.local.batch.model import (
     BLOCKED,
     COMPLETED,
@@ -26,8 +34,9 @@ from azbatchwrap.local.batch.model import (
     Job,
     Node,
 )
-from azbatchwrap.local.batch.node import split_command_line
+from azbatchwrap.local.batch.node import Usage, split_command_line
 from azbatchwrap.local.batch.service import Service
+from azbatchwrap.local.batch.statistics import of_task
 from azbatchwrap.local.batch.task_table import COLUMNS
 
 MAX_COLLECTION = 100
@@ -38,7 +47,7 @@ _FRESH_JSON = orjson.dumps(FRESH)
 _STATES_JSON = tuple(state.encode() for state in TASK_STATES)
 #: Columns of a shown row, see task_table.SHOWN; the names without underscore are for other modules too.
 (_SEQ, ID, _DISPLAY, _MODIFIED, _CREATED, STATE, _SINCE, _PREVIOUS, _PREVIOUS_SINCE, _BODY, NODE, _EXECUTION,
- _STARTED, _ENDED, _EXIT_CODE, _FAILED) = range(16)  # fmt: skip
+ _STARTED, _ENDED, _EXIT_CODE, _FAILED, _USAGE) = range(17)  # fmt: skip
 Row = tuple[Any, ...]
 
 
@@ -101,25 +110,28 @@ _FRAGMENTS: dict[str, Any] = {
 
 def _renderer(request: Request, job: Job) -> Any:
     """A function from a row to its JSON object, after the request's ``$select`` and ``$expand``."""
-    expand = request.query.get("$expand", "")
-    if expand and expand.strip().lower() != "stats":
-        raise bad_query("$expand", expand, "Only stats can be expanded.")
-    text = request.query.get("$select", "").strip()
+    wants_stats = expands_stats(request)
+    text = selection(request, odata.properties.TASK)
     base, version = request.base, request.version
+
+    def whole(row: Row) -> bytes:
+        stats = b',"stats":' + _stats(row, job, base) if wants_stats else b""
+        return b"{" + render(row, job, base, version) + stats + b"}"
+
     if not text:
-        return lambda row: b"{" + render(row, job, base, version) + b"}"
+        return whole
     names = {name.strip() for name in text.split(",")}
     if names <= _FRAGMENTS.keys():
         wanted = [fragment for name, fragment in _FRAGMENTS.items() if name in names]
         return lambda row: b"{" + b",".join(filter(None, [make(row, job, base) for make in wanted])) + b"}"
 
-    def project(row: Row) -> bytes:
-        try:
-            return orjson.dumps(odata.select(orjson.loads(b"{" + render(row, job, base, version) + b"}"), text))
-        except odata.SelectError as error:
-            raise bad_query("$select", text, error.reason) from None
+    return lambda row: orjson.dumps(odata.select(orjson.loads(whole(row)), text))
 
-    return project
+
+def _stats(row: Row, job: Job, base: str) -> bytes:
+    usage = Usage(*orjson.loads(row[_USAGE])) if row[_USAGE] is not None else None
+    url = f"{base}/jobs/{job.id}/tasks/{row[ID]}"
+    return orjson.dumps(of_task(usage, row[_CREATED], row[_STARTED], url))
 
 
 # --- adding -----------------------------------------------------------------------------------------------------
@@ -445,6 +457,7 @@ async def terminate(service: Service, request: Request) -> Response:
     service.tasks.ended(row[_SEQ], modified, packed, None, failed=True, satisfied=False, started=None)
     service.count(job, row[STATE], -1, -slots)
     service.count(job, FAILED, 1, slots)
+    service.statistics.ended(job, failed=True)
     service.scheduler.forget(job)
     job_may_be_over(service, job)
     return done(request, 204, modified)
@@ -512,5 +525,5 @@ def list_subtasks(service: Service, request: Request) -> Response:
     for (body,) in found:
         subtask = orjson.loads(body)
         subtask["nodeInfo"] = orjson.loads(_node_info(subtask.pop("node"), job, row[ID], request.base))
-        shown.append(orjson.dumps(selected(request, subtask)))
+        shown.append(orjson.dumps(selected(request, subtask, odata.properties.SUBTASK)))
     return page_answer(request, "subtaskinfo", shown)

@@ -28,7 +28,7 @@ _latest = 0
 def now() -> int:
     """The time in ticks. Never the same twice: two changes of one entity always have two entity tags."""
     global _latest  # noqa: PLW0603 - the last tick handed out is the state this function is about
-    ticks = time.time_ns() // 100 + UNIX_EPOCH
+    ticks = from_nanoseconds(time.time_ns())
     _latest = ticks if ticks > _latest else _latest + 1
     return _latest
 
@@ -61,6 +61,11 @@ def parse_time(text: str) -> int:
 def from_unix(seconds: float) -> int:
     """Seconds since 1970 as ticks."""
     return int(seconds * TICKS_PER_SECOND) + UNIX_EPOCH
+
+
+def from_nanoseconds(nanoseconds: int) -> int:
+    """Nanoseconds since 1970 as ticks."""
+    return nanoseconds // 100 + UNIX_EPOCH
 
 
 def to_unix(ticks: int) -> float:

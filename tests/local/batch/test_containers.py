@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 import pytest
 from azure.batch import BatchClient, models
 
+from tests.fixtures_podman import Podman, new_podman, without
 from tests.fixtures_service import BatchService, wait_until
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed, machine, read_file
 
@@ -33,35 +31,14 @@ def in_image(image: str = IMAGE, **further: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The variables of a podman with a storage of its own, in which the image is."""
-    path = f"{os.environ['PATH']}:/usr/sbin"
-    runtime = next((name for name in ("runc", "crun") if shutil.which(name, path=path)), None)
-    if shutil.which("podman") is None or runtime is None or not BUSYBOX.exists():
-        if os.environ.get("CI", "").lower() in {"1", "true"}:
-            pytest.fail("container tasks need podman, runc and busybox-static")
-        pytest.skip("no podman, runc and busybox-static")
-    folder = tmp_path_factory.mktemp("podman")
-    (folder / "storage.conf").write_text(
-        f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
-    )
-    (folder / "containers.conf").write_text(
-        '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]\n'
-        f'[engine]\nruntime = "{runtime}"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
-    )
-    variables = {
-        "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-        "CONTAINERS_CONF": str(folder / "containers.conf"),
-        "PATH": path,
-    }
-    command = ["podman", "import", "-q", "-", IMAGE]
-    done = subprocess.run(
-        command, input=_image(), env=os.environ | variables, capture_output=True, timeout=60, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"podman does not work here: {done.stderr.decode()}")
-    yield variables
-    subprocess.run(["podman", "rm", "-fa"], env=os.environ | variables, capture_output=True, timeout=60, check=False)
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    """A podman with a storage of its own, in which the image is."""
+    if not BUSYBOX.exists():
+        without("container tasks need busybox (apt-get install busybox-static)")
+    podman = new_podman(tmp_path_factory.mktemp("podman"))
+    podman.import_image(_image(), IMAGE)
+    yield podman
+    podman.end()
 
 
 def _image() -> bytes:
@@ -76,10 +53,10 @@ def _image() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def service(podman: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BatchService]:
+def service(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BatchService]:
     service = BatchService(tmp_path_factory.mktemp("containers") / "service")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in podman.items():
+        for name, value in podman.variables.items():
             patch.setenv(name, value)
         service.start()
         yield service
@@ -122,19 +99,13 @@ def test_only_what_is_asked_for_is_mounted(place: tuple[BatchClient, str]) -> No
     assert completed(client, job_id, task_id).execution_info.exit_code == 0
 
 
-def test_a_terminated_task_leaves_no_container(place: tuple[BatchClient, str], podman: dict[str, str]) -> None:
+def test_a_terminated_task_leaves_no_container(place: tuple[BatchClient, str], podman: Podman) -> None:
     client, job_id = place
     task_id = add_task(client, job_id, "/bin/sleep 1000", **in_image())
-    wait_until(lambda: _containers(podman))
+    wait_until(podman.running)
     client.terminate_task(job_id, task_id)
     completed(client, job_id, task_id)
-    wait_until(lambda: not _containers(podman))
-
-
-def _containers(podman: dict[str, str]) -> list[str]:
-    command = ["podman", "ps", "--quiet"]
-    done = subprocess.run(command, env=os.environ | podman, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout.split()
+    wait_until(lambda: not podman.running())
 
 
 def test_an_image_that_does_not_exist(place: tuple[BatchClient, str]) -> None:
@@ -145,18 +116,18 @@ def test_an_image_that_does_not_exist(place: tuple[BatchClient, str]) -> None:
 
 
 def test_after_a_kill_the_container_is_gone_and_the_task_runs_again(
-    place: tuple[BatchClient, str], service: BatchService, podman: dict[str, str]
+    place: tuple[BatchClient, str], service: BatchService, podman: Podman
 ) -> None:
     client, job_id = place
     command = (
         "/bin/sh -c 'test -e $AZ_BATCH_NODE_SHARED_DIR/again || { touch $AZ_BATCH_NODE_SHARED_DIR/again; sleep 1000; }'"
     )
     task_id = add_task(client, job_id, command, **in_image())
-    (first,) = wait_until(lambda: _containers(podman))
+    (first,) = wait_until(podman.running)
     service.kill9()
     service.restart()
     assert completed(client, job_id, task_id).execution_info.exit_code == 0
-    assert first not in _containers(podman)
+    assert first not in podman.running()
 
 
 # Without an engine, or on the wrong pool

@@ -7,7 +7,7 @@ import inspect
 from azure.batch.aio import BatchClient as AsyncBatchClient
 from azure.core.credentials import AzureNamedKeyCredential
 
-from azbatchwrap.local.batch.routes import OPERATIONS, find
+from azbatchwrap.local.batch.routes import FORMER_OPERATIONS, OPERATIONS, find
 from tests.fixtures_service import BatchService
 from tests.local.batch.conftest import add_job, add_task, completed
 
@@ -18,7 +18,7 @@ def test_the_table_holds_the_72_operations_of_the_service() -> None:
 
 
 def test_every_operation_is_found_by_its_address() -> None:
-    for _name, verb, address, handler in OPERATIONS:
+    for _name, verb, address, handler in (*OPERATIONS, *FORMER_OPERATIONS):
         path = address.replace("{*}", "a/b%20c.txt").replace("{}", "An-Id_1")
         found, parameters = find(verb, path)
         assert found is handler

@@ -7,7 +7,7 @@ from azbatchwrap.local.batch.node.containers import Containers
 from azbatchwrap.local.batch.node.environment import TaskIdentity, network_settings, task_environment
 from azbatchwrap.local.batch.node.place import NodeFolders, NodePlace, make_node_python
 from azbatchwrap.local.batch.node.process_host import HostLost, ProcessHandle, ProcessHost, kill_leftovers, kill_orphans
-from azbatchwrap.local.batch.node.records import USER_ERROR, Failure, Launch, Outcome, Stage, TaskFailure
+from azbatchwrap.local.batch.node.records import USER_ERROR, Failure, Launch, Outcome, Stage, TaskFailure, Usage
 from azbatchwrap.local.batch.node.run import run
 from azbatchwrap.local.batch.node.transfers import Transfers
 
@@ -26,6 +26,7 @@ __all__ = [
     "TaskFailure",
     "TaskIdentity",
     "Transfers",
+    "Usage",
     "kill_leftovers",
     "kill_orphans",
     "make_node_python",

@@ -3,11 +3,14 @@
 It reads frames from its standard input, a socket to the service, and answers there. A frame is four bytes of
 length (big-endian) and fields joined by NUL, for neither arguments nor environment strings can hold one:
 
-    spawn   id folder argc argument… NAME=value…   ->   started id pid start-time   |   failed id step errno
+    spawn   id folder argc argument… NAME=value…   ->   started id pid start-time time   |   failed id step errno
     queue   as spawn, but no more than the limit at a time; the next begins as soon as one of them ends
     drop    id                                     ->   failed id dropped 0, if it was still in the queue
     kill    id signal                              ->   (nothing; the exit follows)
-                                                   ->   exited id wait-status
+                                                   ->   exited id wait-status wall user kernel read written memory
+
+``time`` is in nanoseconds since 1970. What a process took, with the children it waited for: three times in
+microseconds, bytes read from and written to disk, and the bytes of its largest resident size.
 The limit is the only argument; 0 is none. Tasks get the null device in the socket's place. When the socket closes,
 the service is gone: every task's process group is killed, and the helper ends.
 """
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import signal
 import sys
@@ -29,6 +33,8 @@ FOLDER, PROGRAM, EXECUTE = b"folder", b"program", b"execute"
 _READ_SIZE = 1 << 18
 #: Nanoseconds of a clock tick, the unit of start times.
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+#: Linux counts the input and output of a process in blocks of this many bytes.
+_BLOCK = 512
 #: Signals that mean in a task what they mean at a login, whatever the service's parents ignored.
 _DEFAULTS = tuple(number for number in range(1, 32) if number not in {signal.SIGKILL, signal.SIGSTOP})
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -53,6 +59,8 @@ class Helper:
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.pids: dict[bytes, int] = {}
         self.tasks: dict[int, bytes] = {}
+        #: When each process began, in nanoseconds of the monotonic clock.
+        self.began: dict[int, int] = {}
         self.unread = b""
         self.answers: list[bytes] = []
         self.leaving = False
@@ -119,6 +127,7 @@ class Helper:
             self.start(task, self.queued.pop(task))
 
     def start(self, task: bytes, fields: list[bytes]) -> None:
+        began, moment = time.monotonic_ns(), time.time_ns()
         before = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK
         try:
             pid = spawn(fields[2], fields[4 : 4 + int(fields[3])], fields[4 + int(fields[3]) :], self.null)
@@ -128,10 +137,11 @@ class Helper:
             return
         self.pids[task] = pid
         self.tasks[pid] = task
+        self.began[pid] = began
         # Within one tick the clock tells the start time; asking /proc takes as long as starting the process.
         after = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK
         started = before if before == after else start_time(pid)
-        self.answer(b"started", task, b"%d" % pid, b"%d" % started)
+        self.answer(b"started", task, b"%d" % pid, b"%d" % started, b"%d" % moment)
 
     def reap(self) -> None:
         while self.tasks:
@@ -140,12 +150,13 @@ class Helper:
             if dead is None:
                 return
             _kill_group(dead.si_pid, signal.SIGKILL)
-            _, status = os.waitpid(dead.si_pid, 0)
+            _, status, took = os.wait4(dead.si_pid, 0)
             task = self.tasks.pop(dead.si_pid, None)
             if task is not None:
                 del self.pids[task]
                 self.counted.discard(task)
-                self.answer(b"exited", task, b"%d" % status)
+                wall = (time.monotonic_ns() - self.began.pop(dead.si_pid)) // 1000
+                self.answer(b"exited", task, *(b"%d" % number for number in (status, wall, *_usage(took))))
 
     def answer(self, *fields: bytes) -> None:
         frame = b"\0".join(fields)
@@ -233,6 +244,12 @@ def start_time(pid: int) -> int:
     except OSError:
         return 0
     return int(stat[stat.rindex(b")") + 1 :].split()[19])
+
+
+def _usage(took: resource.struct_rusage) -> tuple[int, int, int, int, int]:
+    """As `exited` tells it: user and kernel time, bytes read and written, largest resident size."""
+    user, kernel = int(took.ru_utime * 1e6), int(took.ru_stime * 1e6)
+    return user, kernel, took.ru_inblock * _BLOCK, took.ru_oublock * _BLOCK, took.ru_maxrss * 1024
 
 
 def _kill_group(group: int, number: int) -> None:

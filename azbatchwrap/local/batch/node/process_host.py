@@ -17,6 +17,7 @@ from typing import cast
 
 from azbatchwrap.local.batch.node import process_helper
 from azbatchwrap.local.batch.node.containers import Containers
+from azbatchwrap.local.batch.node.records import Usage
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +40,21 @@ class HostLost(Exception):
 class ProcessHandle:
     """One running process: leader of its session and group. ``pid`` is also the group's number."""
 
-    __slots__ = ("_exit", "_host", "_key", "ended_because", "pid", "start_time")
+    __slots__ = ("_exit", "_host", "_key", "ended_because", "pid", "start_time", "started", "usage")
 
-    def __init__(self, host: ProcessHost, key: bytes, pid: int, start_time: int) -> None:
+    def __init__(self, host: ProcessHost, key: bytes, pid: int, start_time: int, started: int) -> None:
         self._host = host
         self._key = key
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.pid = pid
         #: Clock ticks since boot; together with ``pid`` it names the process for ever.
         self.start_time = start_time
+        #: When it was started, in nanoseconds since 1970.
+        self.started = started
         #: Set by :meth:`kill`: why the process was ended, for the task's failure information.
         self.ended_because: str | None = None
+        #: What it took, once it is over.
+        self.usage: Usage | None = None
 
     async def wait(self) -> int:
         """The exit code once the process is over; 128 + n when signal n ended it. May be awaited by many."""
@@ -66,7 +71,8 @@ class ProcessHandle:
         self._host.signal(self._key, signal.SIGKILL)
         return await self.wait()
 
-    def finish(self, exit_code: int) -> None:
+    def finish(self, exit_code: int, usage: Usage) -> None:
+        self.usage = usage
         if not self._exit.done():
             self._exit.set_result(exit_code)
 
@@ -160,17 +166,17 @@ class ProcessHost:
         if self._link is not None and key in self._running:
             self._link.send(b"kill", key, b"%d" % number)
 
-    def _heard(self, verb: bytes, key: bytes, first: int | bytes, second: int) -> None:
+    def _heard(self, verb: bytes, key: bytes, facts: Sequence[bytes]) -> None:
         if verb == b"exited":
-            self._running.pop(key).finish(exit_code(int(first)))
+            status, *usage = map(int, facts)
+            self._running.pop(key).finish(exit_code(status), Usage(*usage))
             return
         started = self._starting.pop(key)
         if verb == b"failed":
-            assert isinstance(first, bytes)
             if not started.cancelled():
-                started.set_exception(StartFailed(first.decode(), second))
+                started.set_exception(StartFailed(facts[0].decode(), int(facts[1])))
             return
-        handle = ProcessHandle(self, key, int(first), second)
+        handle = ProcessHandle(self, key, *map(int, facts))
         self._running[key] = handle
         if started.cancelled():
             self.signal(key, signal.SIGKILL)  # nobody wants it any more
@@ -220,8 +226,8 @@ class _Link(asyncio.Protocol):
             end = start + 4 + int.from_bytes(data[start : start + 4], "big")
             if end > len(data):
                 break
-            verb, key, first, *rest = data[start + 4 : end].split(b"\0")
-            self._host._heard(verb, key, first, int(rest[0]) if rest else 0)  # noqa: SLF001 - as above
+            verb, key, *facts = data[start + 4 : end].split(b"\0")
+            self._host._heard(verb, key, facts)  # noqa: SLF001 - as above
             start = end
         self._unread = data[start:]
 

@@ -67,6 +67,31 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process took, with the children it waited for. Times in microseconds, sizes in bytes."""
+
+    wall: int
+    user: int
+    kernel: int
+    #: From and to disk.
+    read: int
+    written: int
+    #: The largest resident size of one process.
+    memory: int
+
+    def plus(self, other: Usage) -> Usage:
+        """Both together."""
+        return Usage(
+            self.wall + other.wall,
+            self.user + other.user,
+            self.kernel + other.kernel,
+            self.read + other.read,
+            self.written + other.written,
+            max(self.memory, other.memory),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How an attempt ended. All times are UTC.
 
@@ -81,6 +106,8 @@ class Outcome:
     failure: Failure | None = None
     stage: Stage | None = None
     upload_failure: Failure | None = field(default=None)
+    #: None when it never ran.
+    usage: Usage | None = None
 
     @property
     def succeeded(self) -> bool:

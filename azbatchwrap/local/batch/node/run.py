@@ -56,7 +56,7 @@ async def run(
             launch.output_files, launch.folder, launch.environment, succeeded=failure is None
         )
     stage = Stage.COMMAND if failure else Stage.UPLOAD if upload_failure else None
-    return Outcome(started, _now(), exit_code, failure or upload_failure, stage, upload_failure)
+    return Outcome(started, _now(), exit_code, failure or upload_failure, stage, upload_failure, handle.usage)
 
 
 async def _contain(launch: Launch, host: ProcessHost) -> Container:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import properties
 from .fields import (
     FILES,
     JOB_SCHEDULES,
@@ -18,7 +19,7 @@ from .fields import (
     Fields,
 )
 from .filter import Column, Filter, FilterError, parse
-from .select import SelectError, select
+from .select import SelectError, check, select
 from .syntax import Instant, instant
 
 __all__ = [
@@ -40,7 +41,9 @@ __all__ = [
     "FilterError",
     "Instant",
     "SelectError",
+    "check",
     "instant",
     "parse",
+    "properties",
     "select",
 ]

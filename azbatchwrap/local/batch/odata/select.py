@@ -23,11 +23,17 @@ def select(
 ) -> dict[str, Any]:
     """``entity`` reduced to ``names`` (the raw ``$select`` text, or names such as ``executionInfo/exitCode``).
 
-    Keys stay in the entity's order; ``odata.`` annotations stay. ``known`` are the property names of the entity's
+    Keys stay in the entity's order; ``odata.`` annotations stay; ``*`` is all of it. ``known`` are the property names of the entity's
     type: a name outside them raises SelectError; without it any name is taken, for absent properties are normal.
     """
     text = names if isinstance(names, str) else ",".join(names)
-    return _project(entity, _selection(text, known))
+    selection = _selection(text, known)
+    return dict(entity) if "*" in selection else _project(entity, selection)
+
+
+def check(names: str, known: frozenset[str]) -> None:
+    """Raises SelectError unless the raw ``$select`` text names properties of ``known``."""
+    _selection(names, known)
 
 
 @lru_cache(maxsize=256)
@@ -37,7 +43,7 @@ def _selection(text: str, known: frozenset[str] | None) -> Selection:
         parts = name.strip().split("/")
         if not all(parts):
             raise SelectError(f"'{text}' does not name properties.")
-        if known is not None and parts[0] not in known:
+        if known is not None and parts[0] not in known and parts != ["*"]:
             raise SelectError(f"The property '{parts[0]}' does not exist.")
         _add(tree, parts)
     return tree

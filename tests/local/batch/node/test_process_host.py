@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,18 @@ async def test_the_start_time_is_the_systems(host: ProcessHost, tmp_path: Path) 
     handles = [await host.spawn(["sleep", "60"], tmp_path / str(number), ENVIRONMENT) for number in range(60)]
     assert [handle.start_time for handle in handles] == [start_time(handle.pid) for handle in handles]
     assert min(handle.start_time for handle in handles) > 0
+
+
+async def test_a_process_that_ended_tells_what_it_took(host: ProcessHost, tmp_path: Path) -> None:
+    before = time.time_ns()
+    handle = await host.spawn(["sh", "-c", "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done"], tmp_path, ENVIRONMENT)
+    assert before <= handle.started <= time.time_ns()
+    assert handle.usage is None
+    await handle.wait()
+    assert handle.usage is not None
+    assert handle.usage.user + handle.usage.kernel > 0
+    assert 0 < handle.usage.wall < (time.time_ns() - before) / 1000
+    assert handle.usage.memory > 100_000
 
 
 async def test_kill_asks_first_and_then_insists(host: ProcessHost, tmp_path: Path) -> None:

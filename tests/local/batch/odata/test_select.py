@@ -30,6 +30,7 @@ KNOWN = frozenset({"id", "state", "displayName", "executionInfo", "commandLine"}
         ("executionInfo,executionInfo/exitCode", {"executionInfo": TASK["executionInfo"]}),
         ("executionInfo/exitCode,executionInfo", {"executionInfo": TASK["executionInfo"]}),
         ("id/x", {"id": "t"}),
+        ("*", {name: value for name, value in TASK.items() if name != "odata.metadata"}),
         (["id", "commandLine"], {"id": "t", "commandLine": "true"}),
     ],
 )
