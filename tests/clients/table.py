@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from azbatchwrap.local.batch.routes import OPERATIONS
+from azbatchwrap.local.batch.routes import FORMER_OPERATIONS, OPERATIONS
 from tests.clients.records import Report, load_all
 from tests.clients.words import NOT_OFFERED, SIMPLER, SLIPS
 
@@ -55,7 +55,8 @@ def _operations(reports: Sequence[Report]) -> str:
         f"|---|{'---|' * len(reports)}",
         f"| *api-version* | {' | '.join(versions)} |",
     ]
-    lines += [f"| {name} | {' | '.join(_cell(report, name) for report in reports)} |" for name, *_ in OPERATIONS]
+    names = [name for name, *_ in (*OPERATIONS, *FORMER_OPERATIONS)]
+    lines += [f"| {name} | {' | '.join(_cell(report, name) for report in reports)} |" for name in names]
     return "\n".join(lines)
 
 

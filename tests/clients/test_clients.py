@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from azbatchwrap.local.batch.routes import OPERATIONS
+from azbatchwrap.local.batch.routes import FORMER_OPERATIONS, OPERATIONS
 from tests.clients.environments import node_environment, python_environment, required
 from tests.clients.records import PROGRAMS, Report, run_program
 from tests.clients.table import written_cells
 from tests.clients.words import AZ_GROUPS, NOT_OFFERED, SLIPS
 
-ALL = {name for name, *_ in OPERATIONS}
+ALL = {name for name, *_ in (*OPERATIONS, *FORMER_OPERATIONS)}
 AZ = "azure-cli==2.91.0"
 #: Installations count in the time of the test that needs them.
 pytestmark = pytest.mark.timeout(1200)

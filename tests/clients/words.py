@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 _EXTENSIONS = "the client is older than node extensions"
+_LIFETIME = "api-versions from 2023-05 on have no lifetime statistics"
 _DEALLOCATION = "the client is older than api-version 2024-07-01, which brought it"
 _LATER = {"start_node": _DEALLOCATION, "deallocate_node": _DEALLOCATION}
+_NO_LIFETIME = dict.fromkeys(("get_all_jobs_lifetime_statistics", "get_all_pools_lifetime_statistics"), _LIFETIME)
 _HEAD = (
     "`az batch task|node file show` stumbles over its own transport's answer to HEAD "
     "(`'RestRequestsTransportResponse' object has no attribute 'items'`) after the request has succeeded"
@@ -12,11 +14,14 @@ _HEAD = (
 
 #: client -> operation -> why it has no such operation.
 NOT_OFFERED: dict[str, dict[str, str]] = {
-    "azure-batch 14.2.0": _LATER,
+    "azure-batch 15.1.0 sync": _NO_LIFETIME,
+    "azure-batch 15.1.0 aio": _NO_LIFETIME,
+    "azure-batch 14.2.0": _LATER | _NO_LIFETIME,
     "azure-batch 12.0.0": _LATER,
     "azure-batch 9.0.0": _LATER | {"list_node_extensions": _EXTENSIONS, "get_node_extension": _EXTENSIONS},
     "@azure/batch 10.2.0": _LATER,
     "azure-cli 2.91.0": _LATER
+    | _NO_LIFETIME
     | dict.fromkeys(
         ("list_node_extensions", "get_node_extension", "reimage_node", "pool_exists", "job_schedule_exists"),
         "`az batch` has no command for it",
@@ -48,7 +53,12 @@ SIMPLER = (
         "Spot node comes back after two seconds, with an empty disk."
     ),
     "**upload_node_logs** uploads one file, with what the service knows of the node.",
-    "**list_pool_usage_metrics** is always empty, and so is `stats` behind `$expand`.",
+    "**list_pool_usage_metrics** is always empty.",
+    (
+        "**Statistics** (`$expand=stats`, lifetime statistics) are worked out from the processes of tasks and the children "
+        "they waited for, and show at once what Azure shows after half an hour. 0 are: disk operations, network, average "
+        "memory, disk space, and what ran in containers."
+    ),
     (
         "**Node extensions** are shown as the pool names them; nothing is installed. **Mounts**, **networks** and "
         "**licenses** are kept and returned."
@@ -58,8 +68,8 @@ SIMPLER = (
         "them, so what they point at must be reachable by SAS."
     ),
     (
-        "**Certificates**, cloud services, remote desktop files and lifetime statistics, which the service gave up in 2024, "
-        "are not there: those addresses answer 400 or 404."
+        "**Certificates**, cloud services and remote desktop files, which the service gave up in 2024, are not there: "
+        "those addresses answer 400 or 404."
     ),
     "**Windows** images are listed and their nodes are unusable.",
     (

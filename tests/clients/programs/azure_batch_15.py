@@ -249,6 +249,12 @@ class Program:
             found = await ask.get_task(self.job, "1")
             check(found.execution_info.exit_code == 3, found.execution_info)
             check(found.execution_info.failure_info.code == "FailureExitCode", found.execution_info)
+        with record("get_job"):
+            stats = (await ask.get_job(self.job, expand=["stats"])).job_statistics
+            check(stats.succeeded_tasks_count > 0 and stats.wall_clock_time > dt.timedelta(), stats)
+        with record("get_pool"):
+            stats = (await ask.get_pool(self.pool, expand=["stats"])).pool_statistics
+            check(stats.usage_statistics.dedicated_core_time > dt.timedelta(), stats)
         with record("get_job_task_counts"):
             counts = (await ask.get_job_task_counts(self.job)).task_counts
             check((counts.succeeded, counts.failed) == (201, 1), counts)

@@ -183,6 +183,19 @@ class Program:
             counts = client.job.get_task_counts(self.job)
             counts = getattr(counts, "task_counts", counts)
             check((counts.succeeded, counts.failed) == (121, 1), counts)
+        with record("get_job"):
+            stats = client.job.get(self.job, models.JobGetOptions(expand="stats")).stats
+            check((stats.num_succeeded_tasks, stats.num_failed_tasks) == (121, 1), stats)
+            check(stats.wall_clock_time > dt.timedelta() and stats.wait_time == dt.timedelta(), stats)
+        with record("get_pool"):
+            stats = client.pool.get(self.pool, models.PoolGetOptions(expand="stats")).stats
+            check(stats.usage_stats.dedicated_core_time > dt.timedelta(), stats.usage_stats)
+        if hasattr(client.job, "get_all_lifetime_statistics"):
+            with record("get_all_jobs_lifetime_statistics"):
+                check(client.job.get_all_lifetime_statistics().num_succeeded_tasks >= 121)
+            with record("get_all_pools_lifetime_statistics"):
+                usage = client.pool.get_all_lifetime_statistics().usage_stats
+                check(usage.dedicated_core_time > dt.timedelta(), usage)
         with record("list_job_preparation_and_release_task_status"):
             statuses = list(client.job.list_preparation_and_release_task_status(self.job))
             check(statuses[0].job_preparation_task_execution_info.exit_code == 0, statuses)

@@ -174,6 +174,15 @@ await record("get_task", async () => {
   const info = (await client.task.get(jobId, "1")).executionInfo;
   check(info.exitCode === 3 && info.failureInfo.code === "FailureExitCode", info);
 });
+await record("get_all_jobs_lifetime_statistics", async () => {
+  const { stats } = await client.job.get(jobId, { jobGetOptions: { expand: "stats" } });
+  check(Number(stats.numSucceededTasks) > 0, stats);
+  check(Number((await client.job.getAllLifetimeStatistics()).numSucceededTasks) > 0);
+});
+await record("get_all_pools_lifetime_statistics", async () => {
+  const { usageStats } = await client.pool.getAllLifetimeStatistics();
+  check(usageStats.dedicatedCoreTime !== undefined, usageStats);
+});
 await record("get_job_task_counts", async () => {
   const { taskCounts } = await client.job.getTaskCounts(jobId);
   check(taskCounts.succeeded === 100 && taskCounts.failed === 1, taskCounts);
