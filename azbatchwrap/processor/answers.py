@@ -43,12 +43,12 @@ class Answer:
 
 
 def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    """The meaning of a complete HTTP answer."""
+    """The meaning of a complete HTTP answer. Names of ``headers`` are in lower case."""
     if 200 <= status < 300:
         return _success(status, headers, body)
     error = f"HTTP {status}: {_text(body)}" if body else f"HTTP {status}"
     if status in RETRIED_STATUSES:
-        wait = parse_retry_after(headers.get("Retry-After"))
+        wait = parse_retry_after(headers.get("retry-after"))
         refused = status in {429, 529} or (status == 503 and wait is not None)
         return Answer(
             Verdict.RETRY,
@@ -74,16 +74,15 @@ def _is_json(body: bytes) -> bool:
 
 def _success(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     if not _is_json(body):
-        kind = headers.get("Content-Type", "no content type")
+        kind = headers.get("content-type", "no content type")
         error = f"HTTP {status} with a body that is no JSON ({kind}): {_text(body)}"
         # A proxy's page, or half an answer: worth another attempt, but it counts.
         return Answer(Verdict.RETRY, Outcome.FAILED, status, error=error, reason="not-json")
     return Answer(Verdict.DONE, Outcome.SERVED, status, body)
 
 
-def no_answer(error: BaseException, reason: str, *, sent: bool, outcome: Outcome = Outcome.FAILED) -> Answer:
+def no_answer(text: str, reason: str, *, sent: bool, outcome: Outcome = Outcome.FAILED) -> Answer:
     """No complete HTTP answer. ``sent``: the request may have reached the endpoint."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return Answer(Verdict.RETRY, outcome, error=text[:ERROR_LENGTH], reason=reason, charged=sent)
 
 

@@ -61,18 +61,19 @@ class EndpointPool:
 
     async def _turn(self, patience: float) -> None:
         """Wait until it may be worth asking again, first come first served, but no longer than ``patience``."""
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
         self._waiting.append(future)
         self._set_alarm()
+        timer = loop.call_later(patience, _turn_up, future)
         try:
-            await asyncio.wait_for(future, patience)
-        except asyncio.TimeoutError:
-            pass
+            await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self._wake()
+            if not future.cancelled():
+                self._wake()  # it was this one's turn
             raise
         finally:
+            timer.cancel()
             if future in self._waiting:
                 self._waiting.remove(future)
 
@@ -82,9 +83,7 @@ class EndpointPool:
             self._set_alarm()
             return
         while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(None)
+            if _turn_up(self._waiting.popleft()):
                 return
 
     def _set_alarm(self) -> None:
@@ -95,3 +94,11 @@ class EndpointPool:
             self._alarm = None
         if not math.isinf(wait) and self._waiting:
             self._alarm = asyncio.get_running_loop().call_later(wait, self._wake)
+
+
+def _turn_up(future: asyncio.Future[None]) -> bool:
+    """Whether ``future`` was still waited for."""
+    if future.done():
+        return False
+    future.set_result(None)
+    return True

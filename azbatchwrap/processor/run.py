@@ -73,7 +73,7 @@ async def processor(lines: Sequence[Line], options: RunOptions) -> AsyncIterator
             settings = SourceOptions(options.lease, prefetch, line.weight, line.tier, by_tenant)
             spool = Spool(options.spool, line.queue.name)
             sources.append(Source(line.queue.name, line.queue, backlog, options=settings, metrics=metrics, spool=spool))
-        sender = await stack.enter_async_context(Sender(options.send, options.credentials))
+        sender = stack.enter_context(Sender(options.send, options.credentials))
         yield Worker(sources, backlog, endpoints, sender, options.worker, gates=options.gates, metrics=metrics)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
+
+from azbatchwrap.processor.answers import Answer, Verdict
 
 _NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 
@@ -16,25 +19,32 @@ class Tracing:
         self._trace: Any = None
         try:
             from opentelemetry import trace
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
         except ModuleNotFoundError:
             return
         if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             self._trace = trace
+            self._wire = TraceContextTextMapPropagator()
 
-    def span(self, id_: str, endpoint: str, attempt: int) -> AbstractContextManager[Any]:
-        """Spans one attempt to get an answer from ``endpoint``."""
-        if self._trace is None:
-            return _NOTHING
-        attributes = {"messaging.message.id": id_, "server.address": endpoint, "azbatchwrap.attempt": attempt}
+    def span(self, id_: str, url: str, attempt: int, headers: dict[str, str]) -> AbstractContextManager[Any]:
+        """Spans one attempt: a child of the traceparent in ``headers``, which then names this span."""
+        return _NOTHING if self._trace is None else self._started(id_, url, attempt, headers)
+
+    @contextlib.contextmanager
+    def _started(self, id_: str, url: str, attempt: int, headers: dict[str, str]) -> Iterator[Any]:
         tracer = self._trace.get_tracer("azbatchwrap.processor")
-        started: AbstractContextManager[Any] = tracer.start_as_current_span("inference request", attributes=attributes)
-        return started
+        attributes = {"messaging.message.id": id_, "url.full": url, "azbatchwrap.attempt": attempt}
+        parent, kind = self._wire.extract(headers), self._trace.SpanKind.CLIENT
+        with tracer.start_as_current_span("inference request", parent, kind=kind, attributes=attributes) as span:
+            self._wire.inject(headers)
+            yield span
 
-    def parent(self) -> str | None:
-        """The traceparent header for the current span; ``None`` when nobody traces."""
-        if self._trace is None:
-            return None
-        context = self._trace.get_current_span().get_span_context()
-        if not context.is_valid:
-            return None
-        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+    def note(self, span: Any, answer: Answer) -> None:
+        """What came of the attempt."""
+        if span is None:
+            return
+        if answer.status is not None:
+            span.set_attribute("http.response.status_code", answer.status)
+        if answer.verdict is not Verdict.DONE:
+            span.set_attribute("error.type", answer.reason)
+            span.set_status(self._trace.StatusCode.ERROR, answer.error)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from azbatchwrap.backoff import Backoff
+from azbatchwrap.endpoints.ending import end_tasks
 from azbatchwrap.endpoints.limits import Outcome
 from azbatchwrap.errors import ConfigurationError, ServiceError
 from azbatchwrap.processor.answers import Answer, Verdict
@@ -126,7 +127,7 @@ class Worker:
             for task in done - {stopping}:
                 task.result()
         finally:
-            await _end([*loops, *keepers, *self._dispatchers, stopping])
+            await end_tasks([*loops, *keepers, *self._dispatchers, stopping])
             for gate in self.gates:
                 await gate.stop()
 
@@ -149,7 +150,7 @@ class Worker:
         for source in self.sources:
             source.close()
         await asyncio.wait(loops, timeout=CLAIM_PATIENCE)
-        await _end(loops)
+        await end_tasks(loops)
         for flight in self._backlog.close():
             flight.source.give_back(flight, 0.0, "handed back: its worker ends")
         for source in self.sources:
@@ -157,10 +158,10 @@ class Worker:
                 if not flight.sent and flight.task is not None:
                     flight.task.cancel()
         _, late = await asyncio.wait(self._dispatchers, timeout=self._options.drain)
-        await _end(late)
+        await end_tasks(late)
         flushed = [self._start(source.flushed()) for source in self.sources]
         _, late = await asyncio.wait(flushed, timeout=FLUSH_PATIENCE)
-        await _end(late)
+        await end_tasks(late)
 
     # One request
 
@@ -361,9 +362,3 @@ def _uncancel() -> None:
     uncancel = getattr(task, "uncancel", None)
     if uncancel is not None:
         uncancel()
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]] | set[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -39,7 +39,7 @@ class Inference:
     capacity: int = 1_000_000
     latency: float = 0.0
     seen: Counter[str] = field(default_factory=Counter)
-    headers: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    headers: dict[str, list[dict[str, str]]] = field(default_factory=dict)  # names in lower case
     paths: list[str] = field(default_factory=list)
     flying: int = 0
     peak: int = 0
@@ -68,7 +68,7 @@ class Inference:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         id_ = request.headers["x-request-id"]
         self.seen[id_] += 1
-        self.headers.setdefault(id_, []).append(dict(request.headers))
+        self.headers.setdefault(id_, []).append({name.lower(): value for name, value in request.headers.items()})
         self.paths.append(request.path)
         if self.flying >= self.capacity:
             self.refused += 1
