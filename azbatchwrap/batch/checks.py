@@ -14,7 +14,6 @@ from azbatchwrap.storage.account import Account
 from azbatchwrap.storage.inventory import list_blobs
 from azbatchwrap.storage.wire import BlobWire
 
-from . import images
 from .pools import Pools
 from .service import Service
 
@@ -81,8 +80,7 @@ def _storage(settings: Settings) -> str:
 
 
 def _image(service: Service, settings: Settings) -> str:
-    pool = settings.pool
-    image, replaced = images.choose(service.list("/supportedimages"), pool.publisher, pool.offer, pool.sku)
+    image, replaced = Pools(service, settings.pool, settings.project).image()
     return f"{image}" + (f" ({replaced})" if replaced else "")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -40,15 +40,22 @@ class Image:
 
 
 def choose(
-    supported: Iterable[Mapping[str, Any]], publisher: str, offer: str, sku: str, *, now: datetime | None = None
+    supported: Iterable[Mapping[str, Any]],
+    publisher: str,
+    offer: str,
+    sku: str,
+    *,
+    capabilities: Collection[str] = (),
+    now: datetime | None = None,
 ) -> tuple[Image, str]:
     """The verified image of this publisher and offer whose sku starts with ``sku``; else the newest Ubuntu LTS.
 
-    ``supported`` is the service's own list. The second value says what was replaced and why; it is empty when nothing
+    ``supported`` is the service's own list; only images with all the ``capabilities`` count. The second value says what was replaced and why; it is empty when nothing
     was. Raises PoolError when the service supports no usable Linux image at all.
     """
     today = now or datetime.now(timezone.utc)
-    images = [image for image in map(_verified_linux, supported) if image is not None]
+    able = (item for item in supported if set(capabilities) <= set(item.get("capabilities") or ()))
+    images = [image for image in map(_verified_linux, able) if image is not None]
     living = [image for image in images if image.end_of_life is None or image.end_of_life > today]
     wanted = (publisher.lower(), offer.lower())
     named = [
@@ -58,10 +65,14 @@ def choose(
         return min(named, key=_plainest), ""
     ubuntu = [image for image in living if image.ubuntu_lts is not None]
     if not ubuntu:
-        raise PoolError(f"the account supports neither the image {publisher} {offer} {sku} nor any Ubuntu LTS image")
+        raise PoolError(
+            f"the account supports neither the image {publisher} {offer} {sku} nor any Ubuntu LTS image"
+            + (f" that is {', '.join(sorted(capabilities))}" if capabilities else "")
+        )
     newest = max(image.ubuntu_lts or 0 for image in ubuntu)
     substitute = min((image for image in ubuntu if image.ubuntu_lts == newest), key=_plainest)
-    return substitute, f"the image {publisher} {offer} {sku} is not supported (any more); {substitute} takes its place"
+    why = f"is not {', '.join(sorted(capabilities))}" if capabilities else "is not supported (any more)"
+    return substitute, f"the image {publisher} {offer} {sku} {why}; {substitute} takes its place"
 
 
 def _plainest(image: Image) -> tuple[int, str]:

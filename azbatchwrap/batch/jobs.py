@@ -13,6 +13,7 @@ from azbatchwrap import names
 from azbatchwrap.errors import ConfigurationError, Conflict, ManifestError
 from azbatchwrap.manifest import parse_duration
 
+from .node_setup import CONTAINER_OPTIONS, POOL_FOLDER, Container
 from .pools import TOKEN
 from .service import Json, Service, as_metadata, at, metadata, parse_time
 from .tasks import AUTO_USER, engine_folder, iso_duration
@@ -28,6 +29,8 @@ SAS_MARGIN = 3600.0
 #: Attempts of the preparation task after the first, and seconds each may take: it installs packages from the network.
 PREPARATION_RETRIES = 2
 PREPARATION_LIMIT = 3600.0
+#: The metadata entry with the image that a job's tasks run in.
+CONTAINER = "azbatchwrap_container"
 #: States in which a job takes no tasks any more.
 ENDED = frozenset({"completed", "terminating", "deleting"})
 JOB_FIELDS = ("id", "state", "creationTime", "executionInfo", "metadata", "poolInfo", "onAllTasksComplete")
@@ -45,6 +48,7 @@ class JobPlan:
     limit: float = DEFAULT_LIMIT
     priority: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
+    container: Container | None = None
 
     def check(self, *, longest_sas: float | None) -> None:
         """Raises ConfigurationError for what the service would refuse, or what no SAS could cover."""
@@ -76,6 +80,8 @@ class JobFacts:
     terminate_reason: str = ""
     sealed: bool = False
     ours: bool = True
+    #: What its tasks run in.
+    container: Container | None = None
 
     @property
     def ended(self) -> bool:
@@ -104,6 +110,7 @@ class Jobs:
             "metadata": as_metadata(
                 {
                     **plan.metadata,
+                    **_container_metadata(plan.container),
                     names.MANAGED: "1",
                     names.PROJECT: self._project,
                     names.DEPLOYMENT: plan.deployment,
@@ -171,7 +178,14 @@ def _facts(job: Json) -> JobFacts:
         terminate_reason=execution.get("terminateReason", ""),
         sealed=job.get("onAllTasksComplete") == "terminatejob",
         ours=names.DEPLOYMENT in known,
+        container=Container(known[CONTAINER], known.get(CONTAINER_OPTIONS, "")) if known.get(CONTAINER) else None,
     )
+
+
+def _container_metadata(container: Container | None) -> dict[str, str]:
+    if container is None:
+        return {}
+    return {CONTAINER: container.image, **({CONTAINER_OPTIONS: container.options} if container.options else {})}
 
 
 def _limit(job: Json) -> float:
@@ -186,7 +200,8 @@ def _preparation(plan: JobPlan, engine_url: str, list_url: str, files_url: str) 
     """Lays out the deployment on a node, once per node and job, before the first task there."""
     return {
         "id": "jobpreparation",
-        "commandLine": "/bin/sh -c 'exec python3 engine.pyz prepare'",
+        # What the pool's start task installed for Python comes first.
+        "commandLine": f"""/bin/sh -c 'PATH="{POOL_FOLDER}/python/bin:$PATH"; export PATH; exec python3 engine.pyz prepare'""",
         "resourceFiles": [
             {"httpUrl": engine_url, "filePath": "engine.pyz"},
             {"httpUrl": list_url, "filePath": "deployment.json"},

@@ -90,13 +90,12 @@ class Management:
         found = (_size(each) for each in listed)
         return {size.name.lower(): size for size in found}
 
-    def create_pool(self, body: Json, identity: str) -> None:
-        """Make the pool that ``body`` describes in the data plane's words, with this user-assigned identity."""
+    def create_pool(self, body: Json, identity: str = "") -> None:
+        """Make the pool that ``body`` describes in the data plane's words, with a user-assigned identity."""
         group, pool_id = _group(str(self._place().id)), str(body["id"])
-        wanted = {
-            "identity": {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}},
-            "properties": as_properties(body),
-        }
+        wanted: Json = {"properties": as_properties(body)}
+        if identity:
+            wanted["identity"] = {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}}
         with _translated(f"making pool {pool_id}"):
             content = io.BytesIO(json.dumps(wanted).encode())
             self._open().pool.create(group, self._account, pool_id, content, headers={"If-None-Match": "*"})

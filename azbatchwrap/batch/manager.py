@@ -10,10 +10,11 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from azbatchwrap import manifest, names
 from azbatchwrap.config import Settings, is_loopback
@@ -30,6 +31,8 @@ from azbatchwrap.storage import AzureBatchStorage, FileReference
 
 from .health import Health
 from .jobs import DEFAULT_LIMIT, SAS_MARGIN, JobFacts, JobPlan, Jobs
+from .management import management_of
+from .node_setup import Container, NodeSetup, container_of
 from .pools import PoolPlan, Pools
 from .pyz import build_engine
 from .results import Results, TaskResult
@@ -88,9 +91,10 @@ class AzureBatch:
         self.settings = settings or storage.settings
         self.progress = progress or NullProgress()
         self.service = Service(self.settings.batch)
-        self.pools = Pools(self.service, self.settings.pool, storage.project)
+        self.pools = Pools(self.service, self.settings.pool, storage.project, lambda: management_of(self.settings))
         self.jobs = Jobs(self.service, storage.project)
         self.pool_id = ""
+        self._container: Container | None = None
         self._deployed: Deployed | None = None
         self._lists: dict[Deployed, Json] = {}
         self._jobs: dict[str, _OpenJob] = {}
@@ -143,16 +147,16 @@ class AzureBatch:
         spot_node_count: int = 0,
         vm_size: str | None = None,
         slots_per_node: int | None = None,
-        start_commands: Sequence[str] = (),
         jdk: bool | None = None,
         wait: bool = False,
         timeout: float | None = None,
+        **setup: Any,
     ) -> str:
         """Make a pool for these files, let it be the current one, and give its id.
 
-        Without files, those added to the storage are meant. ``app_name`` may start the id. ``start_commands`` run as
-        root in a shell when a node starts; ``jdk`` installs Java (default: when a jar is among the files). With
-        ``wait`` the call returns when the nodes are ready, at most ``timeout`` seconds later.
+        Without files, those added to the storage are meant. ``app_name`` may start the id. ``jdk`` installs Java
+        (default: when a jar is among the files); ``setup`` are further arguments of `NodeSetup`: packages, a container,
+        an identity, a subnet. With ``wait`` the call returns when the nodes are ready, at most ``timeout`` seconds later.
         Raises ConfigurationError, PoolError.
         """
         if app_name is not None and not isinstance(app_name, str):
@@ -165,15 +169,16 @@ class AzureBatch:
             nodes=self.settings.pool.node_count if node_count is None else node_count,
             spot_nodes=spot_node_count,
             slots_per_node=slots_per_node or self.settings.pool.slots_per_node,
-            start_commands=tuple(start_commands),
-            install_jdk=any(file.name.lower().endswith(".jar") for file in files) if jdk is None else jdk,
             metadata=_deployment_metadata(deployed),
+            jdk=_wants_java(files, setup) if jdk is None else jdk,
+            **_known_setup(setup),
         )
         replaced = self.pools.create(plan)
         if replaced:
             _log.warning("pool %s: %s", plan.pool_id, replaced)
             self.progress.message(replaced)
         self.pool_id, self._deployed = plan.pool_id, deployed
+        self._container = Container(plan.container, plan.container_options) if plan.container else None
         if wait:
             self.wait_for_pool(plan.pool_id, timeout)
         return plan.pool_id
@@ -186,6 +191,7 @@ class AzureBatch:
         known = metadata(pool)
         recorded = Deployed(known.get(names.DEPLOYMENT, ""), known.get(names.FILES_CONTAINER, ""))
         self.pool_id, self._deployed = pool["id"], recorded if recorded.hash and recorded.container else None
+        self._container = container_of(pool)
         return self.pool_id
 
     def use_files_of_job(self, job_id: str, *, pool_id: str | None = None) -> str:
@@ -211,7 +217,8 @@ class AzureBatch:
         """Deploy other files on a pool: jobs made from now on use them, those that run keep theirs."""
         deployed = self._deploy(self._files(app_resources, input_resources, task_files))
         self.pools.set_metadata(pool_id, _deployment_metadata(deployed))
-        self.pool_id, self._deployed = pool_id, deployed
+        self.use_existing_pool(pool_id)
+        self._deployed = deployed
         return pool_id
 
     def resize_pool(
@@ -284,7 +291,9 @@ class AzureBatch:
             limit=self._limit(limit),
             priority=priority,
             metadata=metadata or {},
+            container=self._container,
         )
+        self._check_packages(deployed)
         plan.check(longest_sas=_seconds(self.storage.longest_sas()))
         self._make(plan, deployed)
         self._jobs[plan.job_id] = _OpenJob(self.jobs.facts(plan.job_id), kept_open=keep_open, made_here=True)
@@ -299,6 +308,14 @@ class AzureBatch:
             list_url=self.storage.blob_sas(deployed.container, names.deployment_blob(deployed.hash), "r", life),
             files_url=self.storage.container_sas(deployed.container, "rl", life),
         )
+
+    def _check_packages(self, deployed: Deployed) -> None:
+        """What is installed on a node is not in the container that tasks run in."""
+        if self._container is not None and self._list_of(deployed).get("requirements"):
+            raise ConfigurationError(
+                f"tasks on pool {self.pool_id} run in the container {self._container.image}: install the packages of "
+                "requirements.txt in its image, and leave the file out"
+            )
 
     def _limit(self, given: float | str | None) -> float:
         if given is not None:
@@ -397,7 +414,14 @@ class AzureBatch:
             self.storage.write_bytes(container, blob, data)
             return self.storage.blob_sas(container, blob, "r", facts.sas_expiry)
 
-        return TaskWriter(facts.job_id, facts.deployment, output_url, store_args=store, settings=job.settings)
+        return TaskWriter(
+            facts.job_id,
+            facts.deployment,
+            output_url,
+            store_args=store,
+            settings=job.settings,
+            container=facts.container,
+        )
 
     def _move_outputs(self, job: _OpenJob, container: str) -> None:
         """A manifest's own output container: possible as long as no task has written to another one."""
@@ -552,6 +576,17 @@ def _known(record: TaskRecord, names_there: frozenset[str]) -> TaskRecord:
         listed = ", ".join(sorted(names_there)[:20]) or "none"
         raise ManifestError(f"task {record.index + 1}: there is no task file {record.module}; deployed are: {listed}")
     return record
+
+
+def _wants_java(files: Sequence[FileReference], setup: Mapping[str, Any]) -> bool:
+    return "container" not in setup and any(file.name.lower().endswith(".jar") for file in files)
+
+
+def _known_setup(setup: Mapping[str, Any]) -> Mapping[str, Any]:
+    known = {each.name for each in fields(NodeSetup)}
+    if unknown := sorted(setup.keys() - known):
+        raise ConfigurationError(f"a pool has no {', '.join(unknown)}; its nodes can have {', '.join(sorted(known))}")
+    return setup
 
 
 def _deployment_metadata(deployed: Deployed) -> dict[str, str]:

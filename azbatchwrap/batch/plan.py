@@ -9,7 +9,6 @@ from pathlib import Path
 
 from azbatchwrap.errors import NotFound
 
-from . import images
 from .checks import UNKNOWN
 from .manager import AzureBatch
 from .service import Json
@@ -105,9 +104,7 @@ def planned_pool(
 ) -> PlannedPool:
     """The pool as it is, or as it would be made."""
     settings = batch.settings.pool
-    image, replaced = images.choose(
-        batch.service.list("/supportedimages"), settings.publisher, settings.offer, settings.sku
-    )
+    image, replaced = batch.pools.image()
     try:
         there: Json | None = batch.pools.get(pool_id)
     except NotFound:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import secrets
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from azbatchwrap import names
-from azbatchwrap.config import PoolSettings
+from azbatchwrap.config import PoolSettings, is_loopback
 from azbatchwrap.errors import ConfigurationError, Conflict, PoolError, ServiceError
 
 from . import images
+from .management import Management
+from .node_setup import CONTAINER_OPTIONS, NodeSetup, start_task
 from .service import Json, Service, as_metadata, at, metadata
 
 _log = logging.getLogger(__name__)
@@ -26,23 +27,11 @@ POOL_FIELDS = (
     "id", "state", "allocationState", "vmSize", "currentDedicatedNodes", "targetDedicatedNodes",
     "currentLowPriorityNodes", "targetLowPriorityNodes", "taskSlotsPerNode", "creationTime", "metadata",
 )  # fmt: skip
-#: Where a JDK comes from on Azure's Linux images. On a user's own machine (a loopback service) nothing is installed.
-_INSTALL_JDK = (
-    "if command -v java >/dev/null; then exit 0; fi; "
-    'case "$AZ_BATCH_ACCOUNT_URL" in http://127.*|http://localhost*|http://\\[::1\\]*) '
-    'echo "no java here, and nothing is installed into this machine: install a JDK" >&2; exit 0;; esac; '
-    "if command -v apt-get >/dev/null; then "
-    "export DEBIAN_FRONTEND=noninteractive; "
-    # The first minutes of a node belong to its own updates, which hold apt's lock.
-    "apt-get -o DPkg::Lock::Timeout=600 update && "
-    "apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends default-jdk-headless; "
-    "else yum -y install java-17-openjdk-headless; fi"
-)
 
 
 @dataclass(frozen=True, slots=True)
-class PoolPlan:
-    """A pool to make. ``nodes`` and ``spot_nodes`` are targets; ``start_commands`` run as root, one after the other.
+class PoolPlan(NodeSetup):
+    """A pool to make. ``nodes`` and ``spot_nodes`` are targets.
 
     With a ``formula`` the service sets the targets by it, every five minutes (it allows no shorter interval).
     """
@@ -52,8 +41,6 @@ class PoolPlan:
     nodes: int
     spot_nodes: int = 0
     slots_per_node: int = 1
-    start_commands: tuple[str, ...] = ()
-    install_jdk: bool = False
     metadata: Mapping[str, str] | None = None
     formula: str = ""
 
@@ -65,25 +52,59 @@ class PoolPlan:
             raise ConfigurationError(f"pool {self.pool_id}: a number of nodes cannot be negative")
         if not 1 <= self.slots_per_node <= 256:
             raise ConfigurationError(f"pool {self.pool_id}: slots per node must be 1 to 256, not {self.slots_per_node}")
+        self.check_setup()
 
 
 class Pools:
     """The pools of an account."""
 
-    def __init__(self, service: Service, settings: PoolSettings, project: str) -> None:
+    def __init__(
+        self, service: Service, settings: PoolSettings, project: str, management: Callable[[], Management] | None = None
+    ) -> None:
+        """``management`` opens the management plane, for pools that only it can make."""
         self._service = service
         self._settings = settings
         self._project = project
+        self._management = management
 
     def create(self, plan: PoolPlan) -> str:
         """Make the pool (its nodes come later); what was replaced in its image, or an empty text."""
         plan.check()
-        image, replaced = images.choose(
-            self._service.list("/supportedimages"), self._settings.publisher, self._settings.offer, self._settings.sku
-        )
-        self._service.create("/pools", self._body(plan, image), entity=at("pools", plan.pool_id))
+        image, replaced = self.image(plan.capabilities)
+        body = self._body(plan, image)
+        if self._needs_management(plan):
+            self._create_by_management(body, plan.identity)
+        else:
+            self._service.create("/pools", body, entity=at("pools", plan.pool_id))
         _log.info("pool %s: created with %d nodes of %s, image %s", plan.pool_id, plan.nodes, plan.vm_size, image)
         return replaced
+
+    def image(self, capabilities: frozenset[str] = frozenset()) -> tuple[images.Image, str]:
+        """The configured image, or what takes its place and why. Raises PoolError when there is none."""
+        wanted = self._settings
+        supported = self._service.list("/supportedimages")
+        return images.choose(supported, wanted.publisher, wanted.offer, wanted.sku, capabilities=capabilities)
+
+    def _needs_management(self, plan: PoolPlan) -> bool:
+        """The data plane gives no pool an identity, and takes networks and images of one's own from no account key."""
+        account = self._service.account
+        by_key = account.key is not None and not is_loopback(account.url)
+        return bool(plan.identity) or (by_key and bool(plan.subnet or plan.vm_image))
+
+    def _create_by_management(self, body: Json, identity: str) -> None:
+        if self._management is None:
+            raise ConfigurationError(
+                "a pool with an identity is made by the management plane: set AZURE_SUBSCRIPTION_ID"
+            )
+        management = self._management()
+        try:
+            management.create_pool(body, identity)
+        except Conflict:
+            # The answer to an earlier attempt may have been lost.
+            if metadata(self.get(body["id"])).get(TOKEN) != metadata(body)[TOKEN]:
+                raise
+        finally:
+            management.close()
 
     def get(self, pool_id: str) -> Json:
         """The pool as the service shows it. Raises NotFound."""
@@ -149,20 +170,22 @@ class Pools:
             names.MANAGED: "1",
             names.PROJECT: self._project,
             TOKEN: secrets.token_hex(8),
+            **({CONTAINER_OPTIONS: plan.container_options} if plan.container_options else {}),
             **(plan.metadata or {}),
         }
         body: Json = {
             "id": plan.pool_id,
             "vmSize": plan.vm_size,
-            "virtualMachineConfiguration": image.wire(),
+            "virtualMachineConfiguration": plan.machine(image),
             **_size(plan),
             "taskSlotsPerNode": plan.slots_per_node,
             "taskSchedulingPolicy": {"nodeFillType": "spread"},
             "metadata": as_metadata(facts),
         }
-        commands = (*plan.start_commands, *((_INSTALL_JDK,) if plan.install_jdk else ()))
-        if commands:
+        if commands := list(plan.commands()):
             body["startTask"] = start_task(commands)
+        if plan.subnet:
+            body["networkConfiguration"] = {"subnetId": plan.subnet}
         return body
 
 
@@ -173,15 +196,4 @@ def _size(plan: PoolPlan) -> Json:
         "enableAutoScale": True,
         "autoScaleFormula": plan.formula,
         "autoScaleEvaluationInterval": EVALUATION_INTERVAL,
-    }
-
-
-def start_task(commands: Sequence[str]) -> Json:
-    """A start task that runs shell ``commands`` as root, one after the other, and stops at the first that fails."""
-    script = "\n".join(("set -e", *(f"( {command}\n)" for command in commands)))
-    return {
-        "commandLine": f"/bin/sh -c {shlex.quote(script)}",
-        "userIdentity": {"autoUser": {"scope": "pool", "elevationLevel": "admin"}},
-        "maxTaskRetryCount": 2,
-        "waitForSuccess": True,
     }

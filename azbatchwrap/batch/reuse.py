@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from azbatchwrap.errors import Conflict, PoolError
 
-from . import images
 from .health import Health
 from .jobs import ENDED
+from .node_setup import container_of
 from .service import Json
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ def give_back(pools: Pools, choice: PoolChoice) -> str:
 
 def _alike(batch: AzureBatch) -> Iterator[Json]:
     settings = batch.settings.pool
-    supported = batch.service.list("/supportedimages")
-    image, _ = images.choose(supported, settings.publisher, settings.offer, settings.sku)
+    image, _ = batch.pools.image()
     wanted = (settings.vm_size.lower(), settings.slots_per_node, image.publisher, image.offer, image.sku)
     java = any(name.lower().endswith(".jar") for name in batch.storage.chosen_files() if name.startswith("app/"))
     pools = batch.service.list("/pools", filter="state eq 'active'", select=_FIELDS)
@@ -103,7 +102,7 @@ def _alike(batch: AzureBatch) -> Iterator[Json]:
         named = tuple(str(reference.get(key, "")).lower() for key in ("publisher", "offer", "sku"))
         alike = (pool["vmSize"].lower(), pool.get("taskSlotsPerNode", 1), *named) == wanted
         # Java comes with the start task, and a pool without one has none.
-        if alike and batch.pools.is_ours(pool) and (not java or "startTask" in pool):
+        if alike and batch.pools.is_ours(pool) and (not java or "startTask" in pool) and container_of(pool) is None:
             yield pool
 
 

@@ -15,6 +15,8 @@ from azbatchwrap import names
 from azbatchwrap.errors import ManifestError
 from azbatchwrap.manifest import TaskRecord
 
+from .node_setup import Container
+
 #: Arguments longer than this (bytes of JSON) travel as a blob: a node's environment is not for data.
 LONGEST_ARGS = 16 * 1024
 #: Where a task finds arguments that did not fit, in its working folder.
@@ -79,6 +81,11 @@ def output_files(container_url: str, path: str, *, empty_logs: bool = True) -> l
     ]
 
 
+def in_container(container: Container | None) -> dict[str, Any]:
+    """What a task says that runs in a container."""
+    return {} if container is None else {"containerSettings": container.wire()}
+
+
 def iso_duration(seconds: float) -> str:
     """``seconds`` as the ISO 8601 duration that Azure Batch takes."""
     return f"PT{seconds:.3f}".rstrip("0").rstrip(".") + "S"
@@ -99,6 +106,7 @@ class TaskWriter:
         *,
         store_args: Callable[[bytes], str] | None = None,
         settings: Mapping[str, str] | None = None,
+        container: Container | None = None,
     ) -> None:
         self._job = job_id
         self._further = b"".join(b"," + _setting(name, value) for name, value in (settings or {}).items())
@@ -107,6 +115,7 @@ class TaskWriter:
             "commandLine": engine_command(deployment),
             "userIdentity": AUTO_USER,
             "outputFiles": output_files(output_url, "PATH"),
+            **in_container(container),
         }
         # Ids have no character that JSON escapes, so a task's own path is set between ready pieces.
         pieces = orjson.dumps(shared)[1:].replace(b'"path":"PATH', b'"path":"' + _PATH).split(_PATH)

@@ -45,6 +45,8 @@ class NodeFolder:
         self.blobs = self.root / "blobs"
         self.venvs = self.root / "venvs"
         self.leases = self.root / "leases"
+        #: Where the pool's start task installed packages, if it did.
+        self.pool_environment = shared / "azbatchwrap-pool" / "python"
 
     def deployment(self, name: str) -> Path:
         return self.root / name

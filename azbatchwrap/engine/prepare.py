@@ -228,9 +228,9 @@ def _compile(building: Path) -> None:
 
 
 def _install(order: _Order, building: Path) -> Path | None:
-    """The interpreter of the virtual environment for the requirements, or None for the node's own."""
+    """The interpreter of the virtual environment for the requirements, or of the pool's; None for the node's own."""
     if order.requirements is None:
-        return None
+        return Path(sys.executable) if Path(sys.prefix) == order.node.pool_environment else None
     venv = order.node.venv(order.requirements)
     return install_packages(venv, building / order.requirements_name())
 

@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 import pytest
 
 from azbatchwrap.batch.jobs import LONGEST_DELEGATION, SAS_MARGIN, JobPlan, Jobs
-from azbatchwrap.batch.pools import PoolPlan, Pools, start_task
+from azbatchwrap.batch.node_setup import start_task
+from azbatchwrap.batch.pools import PoolPlan, Pools
 from azbatchwrap.config import PoolSettings
 from azbatchwrap.errors import ConfigurationError, Conflict, PoolError
 
@@ -95,7 +96,7 @@ def run_start_task(task, tmp_path, *, programs=(), url="https://a.region.batch.a
 
 def jdk_task(door, pools):
     door.answers.post(f"{URL}/pools", status=201)
-    pools.create(PoolPlan("p", "standard_d2s_v3", 1, install_jdk=True))
+    pools.create(PoolPlan("p", "standard_d2s_v3", 1, jdk=True))
     task = sent(door)["startTask"]
     assert task["userIdentity"]["autoUser"] == {"scope": "pool", "elevationLevel": "admin"}
     assert task["waitForSuccess"] is True

@@ -19,6 +19,7 @@ from azbatchwrap.batch.tasks import (
     LONGEST_ARGS,
     ascii_json,
     engine_command,
+    in_container,
     iso_duration,
     output_files,
 )
@@ -238,6 +239,7 @@ class CallWriter:
             "constraints": constraints,
             "environmentSettings": [{"name": name, "value": value} for name, value in settings.items()],
             "outputFiles": self._files,
+            **in_container(self._facts.container),
         }
         if options.slots != 1:
             body["requiredSlots"] = options.slots

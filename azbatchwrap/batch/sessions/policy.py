@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from azbatchwrap import names
+from azbatchwrap.batch.node_setup import NodeSetup
 from azbatchwrap.batch.pools import PoolPlan
 from azbatchwrap.batch.service import Json
 from azbatchwrap.config import PoolSettings
@@ -30,15 +31,18 @@ POLICY = "azbatchwrap_policy"
 TRUSTED_PERCENT = 70
 #: Azure's GPU size with the lowest price and an NVIDIA T4, available in most regions.
 GPU_SIZE = "standard_nc4as_t4_v3"
+#: With this status the management plane refuses to make a pool that is there.
+PRECONDITION_FAILED = 412
 _WANTED = re.compile(r'wanted = time\("([^"]+)"\)')
 
 
 @dataclass(frozen=True, slots=True)
-class PoolPolicy:
+class PoolPolicy(NodeSetup):
     """What a pool should be. ``nodes`` are dedicated, ``spot_nodes`` may be taken away at any time.
 
     ``most`` makes the number of nodes follow the work, from ``nodes`` to ``most``. ``keep`` is how long an idle pool
-    keeps its nodes, in seconds or as ``"10m"``. ``vm_size`` and ``slots`` default to the configured ones.
+    keeps its nodes, in seconds or as ``"10m"``. ``vm_size`` and ``slots`` default to the configured ones. The other
+    arguments, which the ready-made policies take too, are those of `NodeSetup`.
     """
 
     nodes: int = 1
@@ -47,28 +51,26 @@ class PoolPolicy:
     keep: float | str = "10m"
     vm_size: str | None = None
     slots: int | None = None
-    start_commands: tuple[str, ...] = ()
-    jdk: bool = False
 
     @classmethod
-    def small(cls, *, nodes: int = 1, keep: float | str = "10m") -> PoolPolicy:
+    def small(cls, *, nodes: int = 1, **further: Any) -> PoolPolicy:
         """One node (or a few) of the configured size."""
-        return cls(nodes=nodes, keep=keep)
+        return cls(nodes=nodes, **further)
 
     @classmethod
-    def spot(cls, nodes: int, *, floor: int = 0, keep: float | str = "10m") -> PoolPolicy:
+    def spot(cls, nodes: int, *, floor: int = 0, **further: Any) -> PoolPolicy:
         """Spot nodes, with ``floor`` dedicated ones beside them, and more of those while spot nodes are taken away."""
-        return cls(nodes=floor, spot_nodes=nodes, keep=keep)
+        return cls(nodes=floor, spot_nodes=nodes, **further)
 
     @classmethod
-    def gpu(cls, nodes: int = 1, *, vm_size: str = GPU_SIZE, keep: float | str = "10m") -> PoolPolicy:
-        """Nodes with a graphics card. Images bring no drivers: configure one that does, or give ``start_commands``."""
-        return cls(nodes=nodes, vm_size=vm_size, keep=keep)
+    def gpu(cls, nodes: int = 1, *, vm_size: str = GPU_SIZE, **further: Any) -> PoolPolicy:
+        """Nodes with a graphics card, of an image that has its drivers."""
+        return cls(nodes=nodes, vm_size=vm_size, gpu_drivers=True, **further)
 
     @classmethod
-    def autoscale(cls, lo: int, hi: int, *, keep: float | str = "10m") -> PoolPolicy:
+    def autoscale(cls, lo: int, hi: int, **further: Any) -> PoolPolicy:
         """From ``lo`` to ``hi`` nodes, as many as the pending tasks fill."""
-        return cls(nodes=lo, most=hi, keep=keep)
+        return cls(nodes=lo, most=hi, **further)
 
     def check(self) -> None:
         """Raises ConfigurationError for numbers that make no pool."""
@@ -80,6 +82,7 @@ class PoolPolicy:
             raise ConfigurationError(
                 f"keep={self.keep!r}: formulas run every 5 minutes, so less than that cannot be kept"
             )
+        self.check_setup()
 
     def formula(self, wanted: datetime) -> str:
         """The autoscale formula; ``wanted`` is when a session last asked for the nodes.
@@ -109,8 +112,8 @@ class PoolPolicy:
     def hash(self, settings: PoolSettings, project: str) -> str:
         """Of all that makes two pools different; not of how long they are kept."""
         wanted = {
-            **asdict(self),
-            "keep": None,
+            "nodes": [self.nodes, self.spot_nodes, self.most],
+            "setup": self.hashed(),
             "vm_size": (self.vm_size or settings.vm_size).lower(),
             "slots": self.slots or settings.slots_per_node,
             "image": [settings.publisher, settings.offer, settings.sku],
@@ -139,16 +142,15 @@ def ensure_pool(batch: AzureBatch, policy: PoolPolicy) -> str:
             policy.nodes,
             policy.spot_nodes,
             policy.slots or settings.slots_per_node,
-            policy.start_commands,
-            install_jdk=policy.jdk,
             metadata={POLICY: policy.hash(settings, project)},
             formula=policy.formula(now),
+            **policy.setup(),
         )
         try:
             batch.pools.create(plan)
         except Conflict as error:
             # Another session was faster.
-            if error.code != "PoolExists":
+            if error.code != "PoolExists" and error.status != PRECONDITION_FAILED:
                 raise
     else:
         _wake(batch, policy, pool, now)
