@@ -4,8 +4,11 @@ BIN := .venv/bin
 # Azurite needs Node.js. Where the machine has none, a wheel of it is installed beside us.
 NODE_EXTRA := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || echo '[local]')
 DEMO_OUTPUT := outputs
-# Images need a container engine (docker, or CONTAINER_ENGINE=podman).
-ENGINE = $${CONTAINER_ENGINE:-docker}
+# Images need a container engine. PIP_CONF names a pip.conf with a package index of your own; no trace of it is left.
+CONTAINER_ENGINE ?= docker
+PIP_SECRET = id=pip.conf,src=$(PIP_CONF)
+BUILD = $(CONTAINER_ENGINE) build $(BUILD_OPTIONS) \
+	$(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(if $(PIP_CONF),--secret $(PIP_SECRET))
 BATCH_IMAGE ?= batch-processor:dev
 SPEECH_IMAGE ?= azbatchwrap/speech-batch-kit
 
@@ -60,10 +63,10 @@ bench: .venv/dev.done
 	$(BIN)/python -m bench
 
 image:
-	$(ENGINE) build -t $(SPEECH_IMAGE) -f deploy/speech/Dockerfile .
+	$(BUILD) -t $(SPEECH_IMAGE) -f deploy/speech/Dockerfile .
 
 image-build-batch:
-	$(ENGINE) build -t $(BATCH_IMAGE) -f deploy/processor/Dockerfile .
+	$(BUILD) -t $(BATCH_IMAGE) -f deploy/processor/Dockerfile .
 
 # A kind cluster with the processor in it; with BATCH_REDIS_ENABLED=true also a Redis server.
 env-dev-kind: image-build-batch

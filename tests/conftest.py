@@ -8,4 +8,5 @@ pytest_plugins = [
     "tests.fixtures_processor",
     "tests.fixtures_aml",
     "tests.fixtures_speech",
+    "tests.fixtures_podman",
 ]

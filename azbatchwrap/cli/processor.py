@@ -277,7 +277,8 @@ def _each_letter(
 @click.option("--drain-timeout", type=float, default=120.0, show_default=True, metavar="SECONDS",
               help="For requests in flight at the end.")  # fmt: skip
 @click.option("--until-empty", is_flag=True, help="End when every message has its result.")
-@click.option("--port", type=click.IntRange(0, 65_535), help="Serve /healthz, /readyz and /metrics (0: any port).")
+@click.option("--port", type=click.IntRange(0, 65_535), envvar="AZBATCHWRAP_PROCESSOR_PORT", show_envvar=True,
+              help="Serve /healthz, /readyz and /metrics (0: any port).")  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for --port.")
 @click.option("--openai", "openai_folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Serve /v1/files and /v1/batches too, with the files in FOLDER.")  # fmt: skip
