@@ -80,8 +80,9 @@ class Engine:
     # -- outputs ------------------------------------------------------------------------------------------------
 
     def add_file_to_upload(self, path: str | os.PathLike[str], *, name: str | None = None) -> list[str]:
-        """Hand in a file, a folder or every match of a glob (``**`` too); paths are relative to the working folder.
+        """Hand in a file, a folder or every match of a glob (``**`` too).
 
+        Paths are relative to the working folder; what is not there is looked for in the current one.
         A file keeps its own name, a folder its name and the tree below; matches of a glob keep their path below the
         pattern's first wildcard. ``name`` gives one file another name (``/`` makes folders). Returns the names below
         ``outputs/``. A file handed in again replaces its earlier state.
@@ -99,15 +100,15 @@ class Engine:
 
     def _named_files(self, text: str) -> list[tuple[str, str]]:
         """Pairs of a file and its name below the output folder."""
-        path = os.path.join(self._facts.working_folder, text)
-        if os.path.isdir(path):
-            return _tree(path, os.path.basename(os.path.normpath(path)))
-        if os.path.lexists(path):
-            return [(path, os.path.basename(path))]
-        if any(sign in text for sign in "*?["):
-            found = _matches(path)
-            if found:
-                return found
+        for path in (os.path.join(self._facts.working_folder, text), text):
+            if os.path.isdir(path):
+                return _tree(path, os.path.basename(os.path.normpath(path)))
+            if os.path.lexists(path):
+                return [(path, os.path.basename(path))]
+            if any(sign in text for sign in "*?["):
+                found = _matches(path)
+                if found:
+                    return found
         raise FileNotFoundError(f"{text!r} cannot be uploaded: there is no such file in {self._facts.working_folder}")
 
     def _place(self, source: str, name: str) -> str:

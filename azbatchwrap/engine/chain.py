@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: co_flags of a function that takes ``*args`` (inspect.CO_VARARGS).
 TAKES_ANY_NUMBER = 0x04
+_GENERATOR = type(_ for _ in ())
 
 
 def number_of(name: str) -> int | None:
@@ -104,6 +105,24 @@ def next_arguments(do_action: Callable[..., Any], value: Any) -> tuple[Any, ...]
     if most == 0:
         return ()
     return tuple(value) if isinstance(value, (tuple, list)) and most != 1 else (value,)
+
+
+def finished(value: Any) -> Any:
+    """What a function returned, run to its end: a call of one that is ``async`` or yields has started nothing yet.
+
+    What it yields becomes a list.
+    """
+    if type(value) is _GENERATOR:
+        return list(value)
+    if type(value).__name__ in ("coroutine", "async_generator"):
+        import asyncio
+
+        return asyncio.run(_awaited(value))
+    return value
+
+
+async def _awaited(value: Any) -> Any:
+    return [item async for item in value] if hasattr(value, "__anext__") else await value
 
 
 def _positional(do_action: Callable[..., Any]) -> tuple[int, int | None]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import sys
 
+from . import chain
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +31,7 @@ def call(facts: Facts) -> Any:
         args, kwargs = values.unpack([args, kwargs], facts)
     function = load(facts, order)
     try:
-        value = function(*args, **kwargs)
+        value = chain.finished(function(*args, **kwargs))
     except SystemExit as end:
         if end.code not in (None, 0):
             raise

@@ -127,6 +127,18 @@ def close_after_death(facts: Facts, attempt: int, kind: str, message: str, trace
     record.close(list_outputs(facts.output_folder))
 
 
+def is_final(facts: Facts, attempt: int) -> bool:
+    """Whether the record says how this attempt ended."""
+    import json
+
+    try:
+        with open(facts.result_path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return found.get("attempts") == attempt and found.get("state") in (SUCCEEDED, FAILED)
+
+
 def encode(value: Any) -> tuple[str, str | None]:
     """``,"value":…`` or ``,"repr":…``, and in the second case why JSON cannot hold the value."""
     import json

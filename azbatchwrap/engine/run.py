@@ -124,6 +124,8 @@ class _Watch:
         if len(words) >= 2 and words[-2] in (DONE, FINAL):
             self._final = words[-2] == FINAL
             return int(words[-1])
+        if os.WIFEXITED(status) and record.is_final(self._facts, attempt):
+            return os.WEXITSTATUS(status)
         code, kind, message = self._death(status)
         say(f"attempt {attempt}: {message}")
         engine = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -184,8 +186,15 @@ class _Attempt:
             return code
         if deadline is not None:
             faulthandler.cancel_dump_traceback_later()
-        os.write(self._report, f"\n{self._last_word} {code}".encode())
+        self._tell(code)
         return code
+
+    def _tell(self, code: int) -> None:
+        try:
+            os.write(self._report, f"\n{self._last_word} {code}".encode())
+        except OSError:
+            # A step closed every file that it did not know; the parent will read the record instead.
+            return
 
     def _run_chain(self) -> int:
         facts = self._facts
@@ -278,7 +287,7 @@ def _serve(facts: Facts) -> Any:
 
 def _call(do_action: Any, engine: Engine, arguments: Sequence[Any]) -> Any:
     try:
-        return do_action(engine, *arguments)
+        return chain.finished(do_action(engine, *arguments))
     except SystemExit as end:
         if end.code in (None, 0):
             return None

@@ -96,6 +96,18 @@ def test_the_step_may_be_in_another_folder(engine: Engine, folder: Path, monkeyp
     assert engine.add_file_to_upload("a.txt") == ["a.txt"]
 
 
+def test_what_is_not_in_the_working_folder_is_looked_for_in_the_current_one(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "both.txt", "sub/both.txt", "sub/a.txt", "sub/1.csv", "sub/plots/one.svg")
+    monkeypatch.chdir(folder / "sub")
+    assert engine.add_file_to_upload("a.txt") == ["a.txt"]
+    assert engine.add_file_to_upload("*.csv") == ["1.csv"]
+    assert engine.add_file_to_upload("plots") == ["plots/one.svg"]
+    assert engine.add_file_to_upload("both.txt") == ["both.txt"]
+    assert outputs(folder)["both.txt"] == "both.txt"
+
+
 def test_a_glob_keeps_paths_below_its_fixed_part(engine: Engine, folder: Path) -> None:
     write(folder, "r/a/x.csv", "r/b/x.csv", "r/b/y.txt", "r/.hidden/z.csv")
     assert engine.add_file_to_upload("r/**/*.csv") == ["a/x.csv", "b/x.csv"]

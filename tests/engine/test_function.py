@@ -25,6 +25,12 @@ def leave(code):
 
 def no_json():
     return {1}
+
+async def later(x):
+    return x
+
+def each(n):
+    yield from range(n)
 """
 
 SCRIPT = """\
@@ -64,6 +70,11 @@ def test_a_function_is_called_with_what_came_along(ready: Node) -> None:
     run = call(ready, "add", 1, kwargs={"b": 2})
     assert (run.code, run.result["value"], run.result["state"]) == (0, 3, "succeeded")
     assert [step["name"] for step in run.result["steps"]] == ["add"]
+
+
+def test_a_function_that_is_async_or_yields_is_run_to_its_end(ready: Node) -> None:
+    assert call(ready, "later", 5).result["value"] == 5
+    assert call(ready, "each", 3).result["value"] == [0, 1, 2]
 
 
 def test_an_exception_is_recorded_so_that_it_can_be_raised_again(ready: Node) -> None:

@@ -397,6 +397,31 @@ def do_action(engine):
     assert run.result["outputs"] == ["late.txt"]
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "async def do_action(engine):\n    import asyncio\n    await asyncio.sleep(0)\n    return [1, 2]",
+        "def do_action(engine):\n    yield 1\n    yield 2",
+        "async def do_action(engine):\n    yield 1\n    yield 2",
+    ],
+)
+def test_what_an_async_or_yielding_step_does_is_done(node: Node, code: str) -> None:
+    run = node.run_code(code)
+    assert (run.code, run.result["value"]) == (0, [1, 2]), run.stderr
+
+
+def test_an_async_step_that_fails_is_recorded(node: Node) -> None:
+    run = node.run_code("async def do_action(engine):\n    raise ValueError('no')")
+    assert (run.code, run.error["type"], run.error["message"]) == (1, "ValueError", "no")
+
+
+@pytest.mark.parametrize(("end", "exit_code"), [("return 'done'", 0), ("sys.exit(5)", 5), ("raise ValueError", 1)])
+def test_a_step_that_closes_every_file_it_does_not_know(node: Node, end: str, exit_code: int) -> None:
+    run = node.run_code(f"import sys\ndef do_action(engine):\n    os.closerange(3, 256)\n    {end}")
+    assert (run.code, run.result["state"]) == (exit_code, "failed" if exit_code else "succeeded")
+    assert "azbatchwrap: attempt" not in run.stderr
+
+
 def test_worker_processes_find_the_task_module(node: Node) -> None:
     run = node.run_code(
         """
