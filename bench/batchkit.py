@@ -19,13 +19,14 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from bench import batchkit_faults
 from bench.figures import Figure
 
 ENDPOINTS, SLOTS = 4, 8
@@ -33,6 +34,7 @@ COUNT, MANY = 10_000, 1_000_000
 ROUNDS = 3
 DELAY = 0.020
 PUBLIC = "batchkit==0.10.4"
+PROGRAM = Path(__file__).parent / "public_kit" / "batch_request.py"
 #: Seconds that the slowest run may take.
 LIMIT = 900.0
 
@@ -40,12 +42,13 @@ LIMIT = 900.0
 # --- what is measured -------------------------------------------------------------------------------------------------
 
 
-def run_ours(config: Path, inputs: Path | None, outputs: Path, count: int) -> None:
+def run_ours(config: Path, inputs: Path | None, outputs: Path, count: int, mode: str) -> None:
     """Through `batchkit.run`, as its command line does: over the files of a folder, or over items made on the way."""
     from azbatchwrap import batchkit
 
     class Post(batchkit.WorkItemProcessor[batchkit.WorkItemRequest]):
         async def process(self, item: batchkit.WorkItemRequest, endpoint: batchkit.Endpoint) -> Any:
+            batchkit_faults.note_attempt(endpoint.spec.port, item.id)
             answer = await endpoint.request(item.id.encode())
             return batchkit.WorkItemResult(value=answer.status)
 
@@ -60,7 +63,8 @@ def run_ours(config: Path, inputs: Path | None, outputs: Path, count: int) -> No
 
     files = [] if inputs is None else None
     kit_config = batchkit.BatchConfig(input_folder=inputs, output_folder=outputs)
-    report = batchkit.run(Files, kit_config, batchkit.RunOptions(endpoints=config, files=files))
+    options = batchkit.RunOptions(mode=batchkit.Mode.of(mode), endpoints=config, files=files)
+    report = batchkit.run(Files, kit_config, options)
     assert (report.exit_code, report.counts.passed) == (0, count), report
 
 
@@ -128,17 +132,19 @@ class Counting(asyncio.Protocol):
             self._write(b'{"ok":true}')
 
     def _write(self, body: bytes) -> None:
+        if self._transport.is_closing():
+            return
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         self._transport.write(head.encode() + body)
 
 
-def serve(delay: float) -> None:
+def serve(delay: float, ports: list[int]) -> None:
     import uvloop
 
     async def main() -> None:
         Counting.delay = delay
         loop = asyncio.get_running_loop()
-        made = [await loop.create_server(Counting, "127.0.0.1", 0) for _ in range(ENDPOINTS)]
+        made = [await loop.create_server(Counting, "127.0.0.1", port) for port in ports]
         print(json.dumps([server.sockets[0].getsockname()[1] for server in made]), flush=True)
         await asyncio.Event().wait()
 
@@ -248,9 +254,18 @@ def measure(command: list[str], there: Endpoints, *, every: float = 0.1, **optio
 def ours(there: Endpoints, folder: Path, inputs: Path | None, count: int = COUNT) -> Run:
     outputs = folder / "ours"
     shutil.rmtree(outputs, ignore_errors=True)
+    return measure([*command_of_ours(there.config, inputs, outputs), "--count", str(count)], there)
+
+
+def command_of_ours(config: Path, inputs: Path | None, outputs: Path, mode: str = "ONESHOT") -> list[str]:
     given = ["--inputs", str(inputs)] if inputs else []
-    base = [sys.executable, "-m", "bench.batchkit", "--ours", "--config", str(there.config)]
-    return measure([*base, *given, "--outputs", str(outputs), "--count", str(count)], there)
+    base = [sys.executable, "-m", "bench.batchkit", "--ours", "--config", str(config), "--mode", mode]
+    return [*base, *given, "--outputs", str(outputs)]
+
+
+def start_ours(config: Path, inputs: Path, outputs: Path, mode: str, env: dict[str, str]) -> subprocess.Popen[Any]:
+    command = command_of_ours(config, inputs, outputs, mode)
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=env, start_new_session=True)
 
 
 def bare(there: Endpoints, inputs: Path) -> Run:
@@ -265,9 +280,22 @@ def public(there: Endpoints, folder: Path, inputs: Path) -> Run:
     entries = json.loads(there.config.read_text())
     config = folder / "public.json"
     config.write_text(json.dumps({k: {n: v for n, v in e.items() if n != "url"} for k, e in entries.items()}))
-    program = Path(__file__).parent / "public_kit" / "batch_request.py"
-    command = [str(public_python()), str(program), str(config), str(inputs), str(outputs)]
-    return measure(command, there, env={**os.environ, "PYTHONPATH": str(program.parent)})
+    return measure(command_of_public(config, inputs, outputs), there, env=public_environment(os.environ))
+
+
+def command_of_public(config: Path, inputs: Path, outputs: Path, mode: str = "ONESHOT") -> list[str]:
+    return [str(public_python()), str(PROGRAM), str(config), str(inputs), str(outputs), mode]
+
+
+def public_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    return {**environment, "PYTHONPATH": str(PROGRAM.parent)}
+
+
+def start_public(config: Path, inputs: Path, outputs: Path, mode: str, env: dict[str, str]) -> subprocess.Popen[Any]:
+    return subprocess.Popen(
+        command_of_public(config, inputs, outputs, mode), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=public_environment(env), start_new_session=True,
+    )  # fmt: skip
 
 
 def public_python() -> Path:
@@ -309,7 +337,7 @@ def figures() -> Iterator[Figure]:
                 f"dispatch at {DELAY * 1000:.0f} ms", f"{run.rate:,.0f}/s", f"slot limit {limit:,.0f}/s",
                 run.rate / limit, 0.8, note=f"a bare loop: {plain.rate:,.0f}/s",
             )  # fmt: skip
-    yield from asyncio.run(_recovery())
+        yield from batchkit_faults.figures(start_ours, start_public, folder, inputs)
 
 
 def _beside_others(there: Endpoints, folder: Path, inputs: Path) -> Iterator[Figure]:
@@ -348,75 +376,11 @@ def _many(there: Endpoints, folder: Path) -> Iterator[Figure]:
     yield Figure(f"rate at {MANY:,} items", f"{many.rate:,.0f}/s", f"at {COUNT:,}: {few:,.0f}/s", many.rate / few, 0.85)
 
 
-async def _recovery() -> list[Figure]:
-    """An endpoint that goes away and comes back, beside one that stays, under steady work."""
-    from azbatchwrap import batchkit
-    from azbatchwrap.endpoints import EndpointPool
-
-    class Post(batchkit.WorkItemProcessor[batchkit.WorkItemRequest]):
-        async def process(self, item: batchkit.WorkItemRequest, endpoint: batchkit.Endpoint) -> Any:
-            attempts.append((asyncio.get_running_loop().time(), endpoint.name))
-            return batchkit.WorkItemResult(value=(await endpoint.request(b"x")).status)
-
-    class Items(batchkit.BatchRequest):
-        def make_work_items(self) -> Iterator[batchkit.WorkItemRequest]:
-            return (batchkit.WorkItemRequest(id=str(number)) for number in range(200_000))
-
-        def get_work_item_processor(self) -> Post:
-            return Post()
-
-    Counting.delay = 0.02
-    attempts: list[tuple[float, str]] = []
-    loop = asyncio.get_running_loop()
-    lines: list[asyncio.BaseTransport] = []
-
-    class Mortal(Counting):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            lines.append(transport)
-
-    stays = await loop.create_server(Counting, "127.0.0.1", 0)
-    goes = await loop.create_server(Mortal, "127.0.0.1", 0)
-    ports = [server.sockets[0].getsockname()[1] for server in (stays, goes)]
-    specs = [
-        batchkit.EndpointSpec(name, f"http://127.0.0.1:{port}", SLOTS)
-        for name, port in zip(("stays", "goes"), ports, strict=True)
-    ]
-    with tempfile.TemporaryDirectory(prefix="bench-batchkit-") as folder:
-        async with EndpointPool(specs) as pool, batchkit.Dispatcher(pool) as dispatcher:
-            request = Items([], batchkit.BatchConfig(output_folder=Path(folder)))
-            await dispatcher.submit(request, Path(folder))
-            await asyncio.sleep(1.0)
-            goes.close()
-            for line in lines:
-                line.abort()  # type: ignore[attr-defined]
-            await asyncio.sleep(0.005)  # until they are cut
-            died = loop.time()
-            await asyncio.sleep(5.0)
-            wasted = sum(at > died and name == "goes" for at, name in attempts)
-            again = await loop.create_server(Counting, "127.0.0.1", ports[1])
-            revived = loop.time()
-            while attempts[-1][1] != "goes" and loop.time() < revived + 30:  # noqa: ASYNC110 - to the millisecond
-                await asyncio.sleep(0.001)
-            waited = loop.time() - revived
-    for server in (stays, again):
-        server.close()
-    return [
-        Figure(
-            "first item of a revived endpoint",
-            f"{waited:.2f} s",
-            "batchkit 13.8 s (measured before)",
-            waited,
-            1.0,
-            "<=",
-        ),
-        Figure("attempts on an endpoint after its end", f"{wasted}", "batchkit 6 (measured before)", wasted, 6.0, "<="),
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--serve", type=float)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--mode", default="ONESHOT")
     parser.add_argument("--ours", action="store_true")
     parser.add_argument("--bare", action="store_true")
     parser.add_argument("--config", type=Path)
@@ -425,9 +389,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=COUNT)
     given = parser.parse_args()
     if given.serve is not None:
-        serve(given.serve)
+        serve(given.serve, [0] * ENDPOINTS if given.port is None else [given.port])
     elif given.ours:
-        run_ours(given.config, given.inputs, given.outputs, given.count)
+        run_ours(given.config, given.inputs, given.outputs, given.count, given.mode)
     elif given.bare:
         run_bare(given.config, given.inputs)
     else:

@@ -84,9 +84,10 @@ def _one_of(kind: type[Enum]) -> dict[str, Any]:
     return {"type": "string", "enum": [member.value for member in kind]}
 
 
+_NAME = {"type": "string", "minLength": 1}
 #: JSON schemas of the settings in such a document.
 WISHES_SCHEMA: dict[str, Any] = {
-    "language": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
+    "language": {"anyOf": [_NAME, {"type": "array", "items": _NAME, "minItems": 1}]},
     "nbest": {"type": "integer", "minimum": 1},
     "diarization": _one_of(Diarization),
     "profanity": _one_of(Profanity),

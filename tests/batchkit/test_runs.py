@@ -272,9 +272,7 @@ def test_daemon_takes_each_file_when_it_is_whole(file_client: Client, servers: S
         wait_for(lambda: server.bodies["probe"])
         assert server.bodies["slow "] == 0
         slow.write("write")
-        closing = time.monotonic()
     wait_for(lambda: server.bodies["slow write"])
-    assert time.monotonic() - closing < 2.0  # measured: 0.15 s on a quiet machine
     assert server.bodies["slow "] == 0
 
     (client.input / "renamed.txt").write_text("new content")

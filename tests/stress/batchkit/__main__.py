@@ -57,6 +57,15 @@ def words(count: int) -> list[str]:
     return [f"{draw.choice(kinds)} {number}" for number in range(count)]
 
 
+def _link(path: Path, target: str) -> None:
+    """Make ``path`` a link by rename, unless it is one to ``target`` already."""
+    if path.is_symlink() and path.readlink() == Path(target):
+        return
+    beside = path.with_name("..beside")
+    beside.symlink_to(target)
+    beside.replace(path)
+
+
 class Site:
     """Endpoints that come and go, and the client's folders."""
 
@@ -67,19 +76,38 @@ class Site:
         self.config = folder / "endpoints.json"
         self.input.mkdir(parents=True)
         self.servers: list[Server] = [servers.new(answer=answer, delay=0.002) for _ in range(6)]
-        self._draw = random.Random(3)
+        self.draw = random.Random(3)
         self.use(self.servers)
 
+    @staticmethod
+    def text_for(servers: list[Server]) -> str:
+        return json.dumps({f"e{server.port}": {"url": server.url, "concurrency": 8} for server in servers})
+
     def use(self, servers: list[Server]) -> None:
-        content = json.dumps({f"e{server.port}": {"url": server.url, "concurrency": 8} for server in servers})
-        if self._draw.random() < 0.3:
+        content = self.text_for(servers)
+        if self.draw.random() < 0.3:
             self.config.write_text("")  # half a write, seen by whoever looks now
-        if self._draw.random() < 0.5:
-            self.config.write_text(content)
-        else:
-            beside = self.config.with_name("beside")
-            beside.write_text(content)
-            beside.replace(self.config)
+        (self.write_in_place if self.draw.random() < 0.5 else self.rename)(content)
+
+    def write_in_place(self, content: str) -> None:
+        self.config.write_text(content)
+
+    def rename(self, content: str) -> None:
+        """As editors and ``sed -i`` do."""
+        beside = self.folder / "beside"
+        beside.write_text(content)
+        beside.replace(self.config)
+
+    def swap_link(self, content: str) -> None:
+        """As Kubernetes does with a ConfigMap: the file is a link through ..data, which is replaced by rename."""
+        version = Path(tempfile.mkdtemp(prefix="..", dir=self.folder))
+        (version / self.config.name).write_text(content)
+        data = self.folder / "..data"
+        _link(data, version.name)
+        _link(self.config, f"..data/{self.config.name}")
+
+    def write_nothing(self, _: str) -> None:
+        self.config.write_text("")
 
     @contextlib.contextmanager
     def unrest(self) -> Iterator[None]:
@@ -88,8 +116,8 @@ class Site:
 
         def disturb() -> None:
             while not over.wait(SWAP):
-                self.use(self._draw.sample(self.servers, 3))
-                victim = self._draw.choice(self.servers)
+                self.use(self.draw.sample(self.servers, 3))
+                victim = self.draw.choice(self.servers)
                 victim.stop()
                 over.wait(SWAP / 2)
                 victim.start()
@@ -164,6 +192,28 @@ def killed(site: Site, count: int) -> str:
     return f"{count} items, {kills} kills {KILL:g} s apart, {asked} requests"
 
 
+def hot_swap(site: Site, count: int) -> str:
+    """Every way of replacing the endpoint file, in turn, so that nothing is lost and nothing asked for twice."""
+    expected = [f"good {number}" for number in range(count)]
+    (site.input / "words.txt").write_text("\n".join(expected))
+    for server in site.servers:
+        server.delay = 0.05
+    swaps = Counter[str]()
+    process = site.client()
+    while process.poll() is None:
+        for way in (site.write_in_place, site.rename, site.swap_link, site.write_nothing):
+            time.sleep(SWAP / 4)
+            way(site.text_for(site.draw.sample(site.servers, 3)))
+            swaps[way.__name__] += 1
+    ends(process, 0)
+    check(site.output, expected)
+    asked = sum((server.bodies for server in site.servers), Counter[str]())
+    assert asked == Counter(expected), [word for word, times in asked.items() if times > 1]
+    assert all(server.asked for server in site.servers)
+    told = ", ".join(f"{times} x {way.replace('_', ' ')}" for way, times in swaps.items())
+    return f"{count} items, each asked for once, over {told}"
+
+
 def daemon(site: Site, count: int) -> str:
     expected = [word for word in words(2 * count) if not word.startswith("hang")][:count]
     process = site.client("--mode", "DAEMON")
@@ -229,7 +279,7 @@ def wait_until(condition: Any) -> None:
 
 def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else ITEMS
-    stories = [oneshot, killed, daemon, rest]
+    stories = [oneshot, killed, hot_swap, daemon, rest]
     for story in [story for story in stories if story.__name__ in sys.argv[2:] or not sys.argv[2:]]:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="stress-") as folder:
