@@ -18,6 +18,8 @@ DATA_PLANE = (
     "azure-batch 14.2.0",
     "azure-batch 12.0.0",
     "azure-batch 9.0.0",
+    "azure-batch 8.0.0",
+    "azure-batch 6.0.1",
     "@azure/batch 10.2.0",
     "azure-cli 2.91.0",
 )

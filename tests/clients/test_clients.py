@@ -39,7 +39,7 @@ def _assert_covers(report: Report) -> None:
     assert written_cells(report.client) == {name: name in ALL - missing - failed.keys() for name in ALL}
 
 
-@pytest.mark.parametrize("version", ["14.2.0", "12.0.0", "9.0.0"])
+@pytest.mark.parametrize("version", ["14.2.0", "12.0.0", "9.0.0", "8.0.0", "6.0.1"])
 def test_older_azure_batch(version: str, settings: dict[str, Any]) -> None:
     python = required(lambda: python_environment(f"azure-batch=={version}"))
     program = PROGRAMS / "azure_batch_msrest.py"

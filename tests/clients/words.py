@@ -7,6 +7,9 @@ _LIFETIME = "api-versions from 2023-05 on have no lifetime statistics"
 _DEALLOCATION = "the client is older than api-version 2024-07-01, which brought it"
 _LATER = {"start_node": _DEALLOCATION, "deallocate_node": _DEALLOCATION}
 _NO_LIFETIME = dict.fromkeys(("get_all_jobs_lifetime_statistics", "get_all_pools_lifetime_statistics"), _LIFETIME)
+_NO_EXTENSIONS = dict.fromkeys(("list_node_extensions", "get_node_extension"), _EXTENSIONS)
+_NO_AGENTS = {"list_node_agent_skus": "api-versions from 2019-06 on list images in place of node agents"}
+_NO_IMAGES = {"list_supported_images": "the client is older than api-version 2019-06-01, which brought it"}
 _HEAD = (
     "`az batch task|node file show` stumbles over its own transport's answer to HEAD "
     "(`'RestRequestsTransportResponse' object has no attribute 'items'`) after the request has succeeded"
@@ -14,13 +17,16 @@ _HEAD = (
 
 #: client -> operation -> why it has no such operation.
 NOT_OFFERED: dict[str, dict[str, str]] = {
-    "azure-batch 15.1.0 sync": _NO_LIFETIME,
-    "azure-batch 15.1.0 aio": _NO_LIFETIME,
-    "azure-batch 14.2.0": _LATER | _NO_LIFETIME,
-    "azure-batch 12.0.0": _LATER,
-    "azure-batch 9.0.0": _LATER | {"list_node_extensions": _EXTENSIONS, "get_node_extension": _EXTENSIONS},
-    "@azure/batch 10.2.0": _LATER,
-    "azure-cli 2.91.0": _LATER
+    "azure-batch 15.1.0 sync": _NO_AGENTS | _NO_LIFETIME,
+    "azure-batch 15.1.0 aio": _NO_AGENTS | _NO_LIFETIME,
+    "azure-batch 14.2.0": _NO_AGENTS | _LATER | _NO_LIFETIME,
+    "azure-batch 12.0.0": _NO_AGENTS | _LATER,
+    "azure-batch 9.0.0": _NO_AGENTS | _LATER | _NO_EXTENSIONS,
+    "azure-batch 8.0.0": _NO_AGENTS | _LATER | _NO_EXTENSIONS,
+    "azure-batch 6.0.1": _NO_IMAGES | _LATER | _NO_EXTENSIONS,
+    "@azure/batch 10.2.0": _NO_AGENTS | _LATER,
+    "azure-cli 2.91.0": _NO_AGENTS
+    | _LATER
     | _NO_LIFETIME
     | dict.fromkeys(
         ("list_node_extensions", "get_node_extension", "reimage_node", "pool_exists", "job_schedule_exists"),

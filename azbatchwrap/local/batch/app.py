@@ -34,8 +34,11 @@ _CONSTANT = (
 )
 #: What is not an api-version at all; later ones than the service knows are refused as well.
 _VERSION = re.compile(r"(\d{4}-\d\d-\d\d)(\.\d+\.\d+)?\Z")
-OLDEST_VERSION = "2018-08-01"
+OLDEST_VERSION = "2018-03-01"
 NEWEST_VERSION = "2025-06-01"
+#: Members inside of pools, jobs and tasks that had another name: today's, the former one, the first api-version
+#: with today's.
+_RENAMED = ((b'"httpUrl":', b'"blobSource":', "2018-12"), (b'"taskSlotsPerNode":', b'"maxTasksPerNode":', "2020-09"))
 
 
 class BatchApp:
@@ -91,7 +94,7 @@ class BatchApp:
             log.exception("%s %s failed", request.method, request.raw_path)
             self._traffic.refused(request.method, request.raw_path, 500, "InternalError")
             return _refusal(request, BatchError("InternalError"))
-        return response
+        return _renamed(request, response)
 
     def _handle(self, request: Request) -> Response | Awaitable[Response]:
         """Our own addresses know neither versions nor faults."""
@@ -146,6 +149,15 @@ def _check_version(request: Request) -> None:
     match = _VERSION.match(version)
     if match is None or not OLDEST_VERSION <= match.group(1) <= NEWEST_VERSION:
         raise BatchError("UnsupportedRequestVersion", [("ApiVersion", version[:64])])
+
+
+def _renamed(request: Request, response: Response) -> Response:
+    """The answer with the names that the api-version has. Inside of strings quotes are escaped, so none is touched."""
+    version = request.query.get("api-version", NEWEST_VERSION)
+    for name, former, since in _RENAMED:
+        if version < since:
+            response.body = response.body.replace(name, former)
+    return response
 
 
 def _refusal(request: Request, error: BatchError) -> Response:

@@ -29,6 +29,7 @@ _SIGNED = (
     "if-unmodified-since",
     "range",
 )
+_LENGTH, _DATE = _SIGNED.index("content-length"), _SIGNED.index("date")
 #: A request whose date is further from ours than this many seconds may be a replay.
 SKEW_SECONDS = 15 * 60
 #: The audience of tokens for the Batch data plane.
@@ -68,14 +69,14 @@ def _texts(method: str, headers: Mapping[str, str], resources: Sequence[str]) ->
     Clients differ on requests without a body: Python signs the length "0", others sign nothing. A Date that stands
     beside an ocp-date is to be signed as empty; Python signs it as sent.
     """
-    values = {name: headers.get(name, "") for name in _SIGNED}
-    given = values["content-length"]
-    lengths = {"": ("", "0"), "0": ("0", "")}.get(given, (given,))
-    dates = (values["date"], "") if values["date"] and headers.get("ocp-date") else (values["date"],)
+    values = [headers.get(name, "") for name in _SIGNED]
     ocp = "".join([f"{name}:{headers[name]}\n" for name in sorted(headers) if "ocp-" in name and headers[name]])
+    given = values[_LENGTH]
+    lengths = {"": ("", "0"), "0": ("0", "")}.get(given, (given,))
+    dates = (values[_DATE], "") if values[_DATE] and "ocp-date" in headers else (values[_DATE],)
     for resource, length, date in product(resources, lengths, dates):
-        signed = values | {"content-length": length, "date": date}
-        yield "\n".join((method, *signed.values(), f"{ocp}{resource}"))
+        values[_LENGTH], values[_DATE] = length, date
+        yield "\n".join((method, *values, f"{ocp}{resource}"))
 
 
 class Authentication:

@@ -69,6 +69,24 @@ def list_supported(_service: Service, request: Request) -> Response:
     )
 
 
+def list_node_agents(_service: Service, request: Request) -> Response:
+    """The same the other way round, as api-versions up to 2018 have it: node agents with the images verified for them."""
+    agents: dict[str, dict[str, Any]] = {}
+    for entry in SUPPORTED:
+        empty = {"id": entry["nodeAgentSKUId"], "verifiedImageReferences": [], "osType": entry["osType"]}
+        agent = agents.setdefault(entry["nodeAgentSKUId"], empty)
+        if entry["verificationType"] == "verified":
+            agent["verifiedImageReferences"].append(entry["imageReference"])
+    return answer(
+        request,
+        "accountlistnodeagentskus",
+        agents.values(),
+        lambda agent: agent["id"],
+        view=lambda agent: agent,
+        fields=odata.NODE_AGENTS,
+    )
+
+
 def check(machine: dict[str, Any]) -> None:
     """Raises InvalidPropertyValue for an image that is not offered or does not fit its node agent; fills defaults."""
     image = machine["imageReference"]

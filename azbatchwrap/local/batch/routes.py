@@ -101,12 +101,14 @@ OPERATIONS: tuple[tuple[str, str, str, Handler], ...] = (
     ("list_node_files", "GET", f"{NODE}/files", files.list_node_files),
 )
 
-#: As above, of api-versions before `LIFETIME_ENDED`.
+#: As above, of older api-versions.
 FORMER_OPERATIONS: tuple[tuple[str, str, str, Handler], ...] = (
     ("get_all_jobs_lifetime_statistics", "GET", "/lifetimejobstats", jobs.lifetime_statistics),
     ("get_all_pools_lifetime_statistics", "GET", "/lifetimepoolstats", pools.lifetime_statistics),
+    ("list_node_agent_skus", "GET", "/nodeagentskus", images.list_node_agents),
 )
-LIFETIME_ENDED = "2023-05"
+#: Handler -> the first api-version without its operation.
+_ENDED = {jobs.lifetime_statistics: "2023-05", pools.lifetime_statistics: "2023-05", images.list_node_agents: "2019-06"}
 
 _ONE, _MANY = frozenset({"$select", "$expand"}), frozenset({"$filter", "$select", "$expand", "$skiptoken"})
 _FILTERED, _PAGED = frozenset({"$filter", "$skiptoken"}), frozenset({"$skiptoken"})
@@ -117,6 +119,7 @@ _OPTIONS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("list_pools", "list_jobs", "list_jobs_from_schedule", "list_job_schedules", "list_tasks"), _MANY),
     **dict.fromkeys(("list_nodes", "list_job_preparation_and_release_task_status"), _FILTERED | _SELECTED),
     **dict.fromkeys(("list_pool_usage_metrics", "list_supported_images", "list_pool_node_counts"), _FILTERED),
+    "list_node_agent_skus": _FILTERED,
     **dict.fromkeys(("list_task_files", "list_node_files"), _FILTERED),
     **dict.fromkeys(("get_node", "get_node_extension"), _SELECTED),
     **dict.fromkeys(("list_subtasks", "list_node_extensions"), _PAGED | _SELECTED),
@@ -157,8 +160,9 @@ def _descend(step: _Step, part: str) -> _Step:
 
 
 _ROOT = _tree()
-_OPTIONS_OF = {handler: _OPTIONS.get(operation, frozenset()) for operation, _, _, handler in OPERATIONS}
-_FORMER = {handler for *_, handler in FORMER_OPERATIONS}
+_OPTIONS_OF = {
+    handler: _OPTIONS.get(operation, frozenset()) for operation, _, _, handler in (*OPERATIONS, *FORMER_OPERATIONS)
+}
 
 
 def check(request: Request, handler: Handler) -> None:
@@ -166,7 +170,7 @@ def check(request: Request, handler: Handler) -> None:
 
     Words without a dollar that nobody knows are passed over.
     """
-    if handler in _FORMER and request.version >= LIFETIME_ENDED:
+    if handler in _ENDED and request.version >= _ENDED[handler]:
         raise BatchError("InvalidUri", status=404)
     unknown = [name for name in request.query if name[:1] == "$" and name not in _OPTIONS_OF.get(handler, ())]
     if unknown:

@@ -248,6 +248,8 @@ class Shape:
 
 
 def _one_source(kept: dict[str, Any]) -> None:
+    if "blobSource" in kept:
+        kept["httpUrl"] = kept.pop("blobSource")
     sources = [name for name in ("autoStorageContainerName", "storageContainerUrl", "httpUrl") if name in kept]
     if len(sources) != 1:
         raise Refused(sources, "Exactly one of autoStorageContainerName, storageContainerUrl and httpUrl is needed.")
@@ -277,6 +279,7 @@ RESOURCE_FILES = listed(
             "autoStorageContainerName": text(),
             "storageContainerUrl": text(),
             "httpUrl": text(),
+            "blobSource": text(),  # its name up to 2018
             "blobPrefix": text(),
             "filePath": text(),
             "fileMode": text(),
@@ -600,6 +603,7 @@ NETWORK = Shape(
         "dynamicVNetAssignmentScope": choice("none", "job"),
         "endpointConfiguration": Shape({"inboundNATPools": listed(NAT_POOL, 5)}, required=("inboundNATPools",)),
         "publicIPAddressConfiguration": anything,
+        "publicIPs": listed(text(shortest=1)),  # in 2019, before there was a configuration around them
         "enableAcceleratedNetworking": boolean,
     },
     defaults={"dynamicVNetAssignmentScope": "none", "enableAcceleratedNetworking": False},

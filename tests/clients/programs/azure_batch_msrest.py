@@ -1,4 +1,4 @@
-"""azure-batch 9 to 14 (``BatchServiceClient``): every operation that these clients have."""
+"""azure-batch 6 to 14 (``BatchServiceClient``): every operation that these clients have."""
 
 from __future__ import annotations
 
@@ -57,9 +57,14 @@ class Program:
 
     def account(self) -> None:
         client, record = self.client, self.record
-        with record("list_supported_images"):
-            images = list(client.account.list_supported_images())
-            check(any(image.node_agent_sku_id == AGENT for image in images), len(images))
+        if hasattr(client.account, "list_supported_images"):
+            with record("list_supported_images"):
+                images = list(client.account.list_supported_images())
+                check(any(image.node_agent_sku_id == AGENT for image in images), len(images))
+        else:
+            with record("list_node_agent_skus"):
+                agents = {agent.id: agent for agent in client.account.list_node_agent_skus()}
+                check(len(agents[AGENT].verified_image_references) >= 2, agents)
         with record("list_applications"):
             listed = [each.id for each in client.application.list()]
         with record("get_application"):

@@ -22,6 +22,7 @@ from tests.fixtures_service import BatchService
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed, new_id
 
 VERSION = "api-version=2025-06-01"
+JAMMY = {"publisher": "canonical", "offer": "0001-com-ubuntu-server-jammy", "sku": "22_04-lts"}
 
 
 class Raw:
@@ -324,3 +325,74 @@ def test_a_missing_pool_of_the_sdk(client: BatchClient) -> None:
     with pytest.raises(ResourceNotFoundError) as missing:
         client.get_pool("missing")
     assert missing.value.error.code == "PoolNotFound"
+
+
+def test_a_date_beside_an_ocp_date_may_be_signed_as_empty(raw: Raw) -> None:
+    stated = format_datetime(now(), usegmt=True)
+    authorization = raw.sign("GET", f"/pools?{VERSION}", {"ocp-date": stated})
+    answer = raw("GET", f"/pools?{VERSION}", headers={"ocp-date": stated, "Date": stated}, authorization=authorization)
+    assert answer[0] == 200
+    assert raw("GET", f"/pools?{VERSION}", headers={"Date": stated})[0] == 200
+
+
+def test_names_of_parameters_may_be_signed_in_lower_case(raw: Raw) -> None:
+    """As the service's documentation asks; all values of a name are signed, sorted, empty ones too."""
+    stated = {"ocp-date": format_datetime(now(), usegmt=True)}
+    signed = "GET" + "\n" * 12 + f"ocp-date:{stated['ocp-date']}\n/{raw.service.account}/pools"
+    signed += "\n$select:\napi-version:2025-06-01\nmaxresults:2\nx:1,2"
+    digest = hmac.new(base64.b64decode(raw.service.key), signed.encode(), hashlib.sha256).digest()
+    authorization = f"SharedKey {raw.service.account}:{base64.b64encode(digest).decode()}"
+    path = "/pools?x=2&MaxResults=2&Api-Version=2025-06-01&x=1&$select="
+    assert raw("GET", path, headers=stated, authorization=authorization)[0] == 200
+
+
+def test_a_wrong_signature_is_told_what_the_right_one_would_have_signed(raw: Raw) -> None:
+    stated = {"ocp-date": format_datetime(now(), usegmt=True)}
+    wrong = base64.b64encode(b"no signature").decode()
+    answer = raw("GET", f"/pools?{VERSION}", headers=stated, authorization=f"SharedKey {raw.service.account}:{wrong}")
+    expected = (
+        "GET" + "\n" * 12 + f"ocp-date:{stated['ocp-date']}\n/{raw.service.account}/pools\n{VERSION.replace('=', ':')}"
+    )
+    detail = answer[2]["values"][0]["value"]
+    assert f"'{wrong}' is not the same" in detail
+    assert f"string to sign: '{expected}'" in detail
+
+
+def test_a_byte_order_mark_before_the_body_is_passed_over(raw: Raw) -> None:
+    job_id = new_id("job")
+    body = b"\xef\xbb\xbf" + json.dumps({"id": job_id, "poolInfo": {"poolId": "p"}}).encode()
+    assert raw("POST", f"/jobs?{VERSION}", body)[0] == 201
+    assert raw("GET", f"/jobs/{job_id}?{VERSION}")[0] == 200
+
+
+def test_members_have_the_names_of_the_version(raw: Raw) -> None:
+    """Also deep inside: in the pool of a job, and in a task's resource files. Texts are left alone."""
+    old, new, job_id = "api-version=2018-03-01.6.1", VERSION, new_id("job")
+    machine = {"imageReference": JAMMY, "nodeAgentSKUId": "batch.node.ubuntu 22.04"}
+    pool = {"vmSize": "small", "virtualMachineConfiguration": machine, "maxTasksPerNode": 3}
+    automatic = {"poolLifetimeOption": "job", "pool": pool}
+    body = {"id": job_id, "poolInfo": {"autoPoolSpecification": automatic}}
+    assert raw("POST", f"/jobs?{old}", body)[0] == 201
+    shown = {version: raw("GET", f"/jobs/{job_id}?{version}")[2] for version in (old, new)}
+    pools = {version: job["poolInfo"]["autoPoolSpecification"]["pool"] for version, job in shown.items()}
+    assert (pools[old]["maxTasksPerNode"], pools[new]["taskSlotsPerNode"]) == (3, 3)
+    assert "taskSlotsPerNode" not in pools[old]
+
+    files = [{"blobSource": "http://127.0.0.1:9/a", "filePath": "a"}]
+    told = '"httpUrl": "taskSlotsPerNode":'
+    task = {"id": "t", "displayName": told, "commandLine": "/bin/true", "resourceFiles": files}
+    assert raw("POST", f"/jobs/{job_id}/tasks?{old}", task)[0] == 201
+    assert raw("GET", f"/jobs/{job_id}/tasks/t?{old}")[2]["resourceFiles"] == files
+    assert raw("GET", f"/jobs/{job_id}/tasks/t?{old}")[2]["displayName"] == told
+    assert raw("GET", f"/jobs/{job_id}/tasks/t?{new}")[2]["resourceFiles"][0]["httpUrl"] == "http://127.0.0.1:9/a"
+    raw("DELETE", f"/jobs/{job_id}?{new}")
+
+
+def test_node_agents_with_their_images_end_in_2019(raw: Raw) -> None:
+    agents = {each["id"]: each for each in raw("GET", "/nodeagentskus?api-version=2018-12-01.8.0")[2]["value"]}
+    jammy = agents["batch.node.ubuntu 22.04"]
+    assert jammy["osType"] == "linux"
+    assert {**JAMMY, "version": "latest"} in jammy["verifiedImageReferences"]
+    windows = raw("GET", "/nodeagentskus?api-version=2018-12-01.8.0&$filter=osType%20eq%20'windows'")[2]["value"]
+    assert [each["id"] for each in windows] == ["batch.node.windows amd64"]
+    assert code_of(raw("GET", f"/nodeagentskus?{VERSION}")) == (404, "InvalidUri")

@@ -105,6 +105,7 @@ NODES: Final = Fields(
 NODE_COUNTS: Final = Fields({"poolId": SAME_ID})
 FILES: Final = Fields({"name": FILE_NAME})
 SUPPORTED_IMAGES: Final = Fields({"osType": WORD, "verificationType": WORD, "nodeAgentSKUId": WORD})
+NODE_AGENTS: Final = Fields({"osType": WORD})
 PREPARATION_STATUS: Final = Fields(
     {
         "poolId": SAME_ID,
