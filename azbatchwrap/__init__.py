@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .batch import AzureBatch, CleanUp, ErrorInfo, StepResult, TaskResult
+    from .batch import AzureBatch, CleanUp, ErrorInfo, Registry, StepResult, TaskResult
     from .batch.sessions import Future, PoolPolicy, Session, SessionExecutor, as_completed
     from .config import Settings, load
     from .errors import (
@@ -45,6 +45,7 @@ __all__ = [  # noqa: RUF022 (grouped by what a reader looks for)
     "SessionExecutor",
     "Future",
     "PoolPolicy",
+    "Registry",
     "as_completed",
     # what it gets back
     "TaskResult",
@@ -89,6 +90,7 @@ _HOMES = {
     "AzureBatch": "batch",
     "Session": "batch.sessions",
     "PoolPolicy": "batch.sessions",
+    "Registry": "batch",
     "SessionExecutor": "batch.sessions",
     "Future": "batch.sessions",
     "as_completed": "batch.sessions",

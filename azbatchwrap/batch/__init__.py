@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .manager import AzureBatch, CleanUp
+    from .node_setup import Registry
     from .results import ErrorInfo, StepResult, TaskResult
 
-__all__ = ["AzureBatch", "CleanUp", "ErrorInfo", "StepResult", "TaskResult"]
+__all__ = ["AzureBatch", "CleanUp", "ErrorInfo", "Registry", "StepResult", "TaskResult"]
 
-_HOMES = {"AzureBatch": "manager", "CleanUp": "manager", "ErrorInfo": "results", "StepResult": "results"}
+_HOMES = {"AzureBatch": "manager", "CleanUp": "manager", "Registry": "node_setup"}
 
 
 def __getattr__(name: str) -> Any:

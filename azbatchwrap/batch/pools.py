@@ -94,7 +94,8 @@ class Pools:
     def _create_by_management(self, body: Json, identity: str) -> None:
         if self._management is None:
             raise ConfigurationError(
-                "a pool with an identity is made by the management plane: set AZURE_SUBSCRIPTION_ID"
+                "only the management plane makes a pool with an identity (or, where an account key signs in, with a subnet or "
+                "an image of your own): set AZURE_SUBSCRIPTION_ID"
             )
         management = self._management()
         try:

@@ -48,6 +48,15 @@ def test_a_pool_says_whose_it_is_and_what_it_was_asked_for(door, pools):
     assert not Pools(door.service, PoolSettings(), "other").is_ours(body)
 
 
+def test_what_the_data_plane_cannot_make_needs_the_management_plane(door, pools):
+    place = "/subscriptions/s/resourceGroups/g/providers"
+    subnet = f"{place}/Microsoft.Network/virtualNetworks/v/subnets/nodes"
+    for special in ({"identity": f"{place}/Microsoft.ManagedIdentity/userAssignedIdentities/me"}, {"subnet": subnet}):
+        with pytest.raises(ConfigurationError, match="AZURE_SUBSCRIPTION_ID"):
+            pools.create(PoolPlan("p", "standard_d2s_v3", 1, **special))
+    assert all(call.request.method == "GET" for call in door.answers.calls)
+
+
 def test_metadata_is_changed_entry_by_entry_and_not_over_somebody_elses_change(door, pools):
     mine = [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}]
     door.answers.get(POOL, json={"id": "p", "eTag": "0x1", "metadata": mine})

@@ -94,6 +94,12 @@ def answer(kind):
     return {"tuple": (1, "a"), "bytes": b"raw"}[kind]
 
 
+def greet():
+    import greeting
+
+    return greeting.WORDS
+
+
 def environment():
     return dict(os.environ)
 

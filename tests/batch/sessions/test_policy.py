@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from azbatchwrap.batch.sessions import PoolPolicy, Session
 from azbatchwrap.batch.sessions.policy import ensure_pool, pool_id_of
 from azbatchwrap.config import PoolSettings
-from azbatchwrap.errors import ConfigurationError
+from azbatchwrap.errors import ConfigurationError, ServiceError
 from azbatchwrap.local.batch.autoscale import PoolNow, SampleHistory, evaluate
 from tests.fixtures_stack import LocalStack
+from tests.wheels import wheel
 
 DEADLINE = 60.0
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
@@ -75,6 +77,21 @@ def test_the_same_policy_is_the_same_pool() -> None:
         len({one, pool_id_of(PoolPolicy.small(nodes=2), settings, "p"), pool_id_of(PoolPolicy.small(), settings, "q")})
         == 3
     )
+
+
+def test_functions_find_the_packages_of_their_pool(local_stack: LocalStack, work: ModuleType, tmp_path: Path) -> None:
+    settings = local_stack.settings(project=f"packages-{secrets.token_hex(3)}")
+    with Session(settings=settings, pool=PoolPolicy.small(pip=[str(wheel(tmp_path))])) as session:
+        assert session.submit(work.greet).result(DEADLINE) == "from the pool"
+        session.manager.delete_pool(session.pool_id())
+
+
+def test_a_subnet_reaches_the_service(local_stack: LocalStack, work: ModuleType) -> None:
+    subnet = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v/subnets/nodes"
+    with Session(settings=local_stack.settings(), pool=PoolPolicy.small(subnet=subnet)) as session:
+        refused = session.submit(work.square, 3).exception(DEADLINE)
+    assert isinstance(refused, ServiceError)
+    assert "subnetId cannot be reached from this account" in str(refused)  # an instance has no networks
 
 
 def test_a_session_makes_its_pool_once(local_stack: LocalStack, work: ModuleType) -> None:
