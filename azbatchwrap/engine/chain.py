@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: co_flags of a function that takes ``*args`` (inspect.CO_VARARGS).
 TAKES_ANY_NUMBER = 0x04
 _GENERATOR = type(_ for _ in ())
+#: The package that the task files' relative imports (``from . import neighbour``) start from.
+PACKAGE = "azbatchwrap_tasks"
 
 
 def number_of(name: str) -> int | None:
@@ -69,7 +71,10 @@ def load_do_action(tasks_folder: str, module: str) -> Callable[..., Any]:
     loaded = type(sys)(name)
     loaded.__file__ = path
     loaded.__loader__ = loader
-    loaded.__spec__ = ModuleSpec(name, loader, origin=path)
+    loaded.__package__ = PACKAGE
+    loaded.__spec__ = ModuleSpec(f"{PACKAGE}.{name}", loader, origin=path)
+    package = sys.modules.setdefault(PACKAGE, type(sys)(PACKAGE))
+    package.__path__ = [os.path.dirname(path)]
     # Registered under its name, so that dataclasses, pickle and worker processes find it.
     sys.modules[name] = loaded
     loader.exec_module(loaded)

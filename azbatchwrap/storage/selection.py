@@ -64,6 +64,8 @@ class Selection:
             self._units.append(unit)
 
     def _found(self, text: str, name: str | None) -> _Unit:
+        if not text:
+            raise ConfigurationError("an empty path names no file; the current folder is '.'")
         path = Path(os.path.abspath(os.path.expanduser(text)))  # noqa: PTH100, PTH111 - resolve() would follow links
         if path.is_dir():
             return self._folder(path, name)

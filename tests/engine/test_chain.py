@@ -171,3 +171,18 @@ def test_task_files_import_their_neighbours_and_the_application_but_shadow_no_li
         }
     )
     assert node.run("1_task.py").result["value"] == [1, 2, "1", "1_task"]
+
+
+def test_task_files_import_their_neighbours_relatively(node: Node) -> None:
+    node.lay_out(
+        {
+            "tasks/1_task.py": "from . import neighbour\nfrom .package.part import Y\n"
+            "def do_action(engine): return [neighbour.X, Y]",
+            "tasks/2_task.py": "from .neighbour import X\ndef do_action(engine, *values): return [*values, X]",
+            "tasks/neighbour.py": "from .package.part import Y\nX = Y - 1",
+            "tasks/package/part.py": "Y = 2",
+        }
+    )
+    run = node.run("1_task.py")
+    assert run.result["value"] == [1, 2, 1]
+    assert run.stderr == ""

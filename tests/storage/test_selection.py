@@ -127,6 +127,11 @@ def test_what_is_not_there_is_named(tmp_path: Path, path: str) -> None:
         Selection().add(tmp_path / path)
 
 
+def test_an_empty_path_is_not_the_current_folder() -> None:
+    with pytest.raises(ConfigurationError, match="empty path"):
+        Selection().add("")
+
+
 def test_a_pipe_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigurationError, match="pipe is not a regular file"):
