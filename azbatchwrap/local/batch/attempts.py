@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from azbatchwrap.local.batch import multi_instance, packages, wire
+from azbatchwrap.local.batch import auto_users, multi_instance, packages, wire
 from azbatchwrap.local.batch.endings import disable_job, job_may_be_over, terminate_job
 from azbatchwrap.local.batch.environment import environment_of
 from azbatchwrap.local.batch.model import (
@@ -127,6 +127,7 @@ async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
     spec = run.spec
     if (misfit := _container_misfit(run)) is not None:
         return _never_began(misfit)
+    auto_users.note(run.node.pool, spec, f"task {run.row.id} of job {run.job.id}")
     limit = wire.parse_duration(spec["constraints"]["maxWallClockTime"])
     seconds = None if limit >= wire.UNLIMITED else (limit - (wire.now() - first_start)) / wire.TICKS_PER_SECOND
     if "multiInstanceSettings" in spec:

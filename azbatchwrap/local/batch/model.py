@@ -84,6 +84,8 @@ class Pool:
     resizing: asyncio.Task[None] | None = None
     addresses: int = 0
     workload: list[Job] = field(default_factory=list)
+    #: Elevation level of the pool's auto-users -> who was the first to run as such; see auto_users.py.
+    auto_users: dict[str, str] = field(default_factory=dict)
 
     @property
     def slots(self) -> int:

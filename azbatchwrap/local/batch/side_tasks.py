@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from azbatchwrap.local.batch import packages, wire
+from azbatchwrap.local.batch import auto_users, packages, wire
 from azbatchwrap.local.batch.environment import environment_of
 from azbatchwrap.local.batch.model import Job, Node, Preparation
 from azbatchwrap.local.batch.node import HostLost, Launch, Outcome, ProcessHandle, Stage, TaskFailure
@@ -137,6 +137,7 @@ async def start_node(service: Service, node: Node) -> None:
     node.enter("waitingforstarttask" if spec["waitForSuccess"] else "idle")
     if not spec["waitForSuccess"]:
         service.scheduler.wake(node.pool)
+    auto_users.note(node.pool, spec, "the start task")
     await _deploy_packages(service, node)
     folder = node.folders.start_task_folder()
     launch = Launch(
@@ -177,6 +178,7 @@ async def _deploy_packages(service: Service, node: Node) -> None:
 
 
 def _launch(service: Service, job: Job, node: Node, spec: dict[str, Any], limit: str) -> Launch:
+    auto_users.note(node.pool, spec, f"task {spec['id']} of job {job.id}")
     folder = job.folder(node) / spec["id"]
     ticks = wire.parse_duration(limit)
     return Launch(

@@ -101,7 +101,8 @@ class Store:
         self._waiting: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._folding: asyncio.Future[None] | None = None
-        self._changes = 0
+        #: Commits so far: what has not changed since need not be read again.
+        self.changes = 0
         self._journal: list[tuple[str, Any, bool]] = []
         self._reserve = path.with_name("reserve")
         self.is_open = False
@@ -216,8 +217,8 @@ class Store:
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
-        self._changes += 1
-        if self._changes % 256 == 0:
+        self.changes += 1
+        if self.changes % 256 == 0:
             self._fold()
 
     def _fold(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from azbatchwrap.local.batch import wire
+from azbatchwrap.local.batch.auto_users import mixed
 from azbatchwrap.local.batch.model import (
     BLOCKED,
     FAILED,
@@ -99,6 +100,7 @@ def pool(service: Service, pool_id: str) -> dict[str, Any]:
         "image": spec.get("virtualMachineConfiguration", {}).get("imageReference", {}),
         "slotsPerNode": found.slots,
         "fill": spec["taskSchedulingPolicy"]["nodeFillType"],
+        "warning": mixed(found),
         "startTask": spec.get("startTask", {}).get("commandLine"),
         "resizeErrors": found.resize_errors,
         "formula": spec.get("autoScaleFormula"),

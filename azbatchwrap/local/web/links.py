@@ -31,6 +31,8 @@ class Gate:
         self._session_key = _derive(key, _SESSION)
         self._opened = _now_ms()
         self._used: dict[str, int] = {}
+        #: Sessions that were ended by their browser, and when they began.
+        self._left: dict[str, int] = {}
         #: Browsers share cookies between the ports of a host: the name keeps instances apart.
         self.cookie_name = f"azbatchwrap-{port}"
 
@@ -50,12 +52,28 @@ class Gate:
 
     def admits(self, cookies: str) -> bool:
         """Whether a ``Cookie`` header holds a session of ours."""
+        return self._session(cookies) is not None
+
+    def leave(self, cookies: str) -> str:
+        """End the session of a ``Cookie`` header, copies of it too; the ``Set-Cookie`` value that says so."""
+        session = self._session(cookies)
+        if session is not None:
+            self._left = {value: began for value, began in self._left.items() if _is_open(began)}
+            self._left[session[0]] = session[1]
+        return f"{self.cookie_name}=; Path=/ui; Max-Age=0; HttpOnly; SameSite=Strict"
+
+    def _session(self, cookies: str) -> tuple[str, int] | None:
+        """The sealed session in a ``Cookie`` header and when it began; None unless it is ours and open."""
         for part in cookies.split(";"):
             name, _, value = part.strip().partition("=")
-            if name == self.cookie_name:
+            if name == self.cookie_name and value not in self._left:
                 began = _unseal(self._session_key, value)
-                return began is not None and _now_ms() - began < SESSION_SECONDS * 1000
-        return False
+                return (value, began) if began is not None and _is_open(began) else None
+        return None
+
+
+def _is_open(began: int) -> bool:
+    return _now_ms() - began < SESSION_SECONDS * 1000
 
 
 def _derive(key: str, purpose: bytes) -> bytes:

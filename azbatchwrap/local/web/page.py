@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import mimetypes
 import re
+import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -87,6 +89,8 @@ class Page:
         self._traffic = traffic
         self._gate = Gate(service.settings.key, service.settings.port)
         self._lists = TaskLists(service.store.path)
+        #: Tells the answers of this run of the service from those of another.
+        self._run = secrets.token_hex(4)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -126,9 +130,9 @@ class Page:
             return _NO_SUCH_PAGE
         parts = tuple(unquote(part) for part in visit.path.removeprefix(_DATA + "/").split("/"))
         if visit.method == "GET":
-            return await self._data(parts, visit.query)
+            return await self._if_changed(parts, visit)
         if visit.method == "POST" and _is_own(visit):
-            return await self._act(parts)
+            return self._leave(visit) if parts == ("leave",) else await self._act(parts)
         return _problem(403, "NotAllowed", "This comes from another page.")
 
     def _enter(self, visit: Visit) -> Answer:
@@ -137,6 +141,28 @@ class Page:
         if cookie is None:
             return _problem(403, "LinkRefused", "This link is wrong, too old, or was used before.")
         return Answer(204, headers=((b"set-cookie", cookie.encode()),))
+
+    def _leave(self, visit: Visit) -> Answer:
+        cookie = self._gate.leave(visit.headers.get("cookie", ""))
+        return Answer(204, headers=((b"set-cookie", cookie.encode()),))
+
+    async def _if_changed(self, parts: tuple[str, ...], visit: Visit) -> Answer:
+        """The data, or 304 for a browser that has them already: looking again and again costs next to nothing."""
+        tag = self._tag(parts)
+        if tag is not None and visit.headers.get("if-none-match") == tag:
+            return Answer(304)
+        answer = await self._data(parts, visit.query)
+        if tag is None or answer.status != 200:
+            return answer
+        return replace(answer, headers=(*answer.headers, (b"etag", tag.encode())))
+
+    def _tag(self, parts: tuple[str, ...]) -> str | None:
+        """Changes whenever these data may have; None for what comes from files, which change unseen."""
+        store = self._service.store
+        if store.is_open or "output" in parts or (parts[0] == "jobs" and len(parts) == 4):
+            return None
+        shows_traffic = parts[0] in {"overview", "traffic"} and not self._traffic.is_quiet
+        return f'"{self._run}-{store.changes}-{store.is_short:d}-{int(time.monotonic()) if shows_traffic else 0}"'
 
     async def _data(self, parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
         match parts:

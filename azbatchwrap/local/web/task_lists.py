@@ -60,7 +60,8 @@ class TaskLists:
         self._deadline = 0.0
 
     async def page(self, job: int, query: Mapping[str, str]) -> dict[str, Any]:
-        """A page of tasks: ``state`` (see `_BY_STATE`), ``prefix`` of the id, ``exit`` code, ``after`` a cursor.
+        """A page of tasks: ``state`` (see `_BY_STATE`), ``prefix`` of the id, ``exit`` code, a part of the
+        ``node``'s id, ``after`` a cursor.
 
         Without a state in order of ids, else by the time they entered it. Raises BadQuery, TooSlow.
         """
@@ -136,6 +137,9 @@ def _conditions(job: int, query: Mapping[str, str]) -> tuple[str, list[Any], str
     if exit_code:
         where.append("exit_code = ?")
         parameters.append(whole(exit_code, "the exit code"))
+    if node := query.get("node", ""):
+        where.append("instr(node, ?) > 0")
+        parameters.append(node.lower())
     if after and state:
         since, _, seq = after.partition(".")
         where.append(f"(since, seq) {'<' if newest_first else '>'} (?, ?)")

@@ -60,6 +60,11 @@ class Traffic:
         if status >= 400:
             self.refusals.append(Refusal(time.time_ns() // 1_000_000, method, path[:512], status, code))
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing came for so long that the picture stands still."""
+        return int(time.monotonic()) - self._second >= WINDOW
+
     def _turn(self, second: int) -> None:
         """Empty the seconds in which nothing came."""
         for passed in range(self._second + 1, min(second, self._second + WINDOW) + 1):

@@ -48,8 +48,10 @@ class Visitor:
         secret = (link or make_link(self.url, self.service.key)).partition("#enter=")[2]
         return self.session.post(f"{self.url}/ui/api/enter", data=secret, headers=self.own, timeout=30)
 
-    def ask(self, path: str, **query: Any) -> requests.Response:
-        return self.session.get(f"{self.url}/ui/api/{path}", params=query, timeout=30)
+    def ask(self, path: str, known: requests.Response | None = None, **query: Any) -> requests.Response:
+        """``known`` is an earlier answer that need not be told again."""
+        headers = {"if-none-match": known.headers["etag"]} if known is not None else {}
+        return self.session.get(f"{self.url}/ui/api/{path}", params=query, headers=headers, timeout=30)
 
     def read(self, path: str, **query: Any) -> Any:
         answer = self.ask(path, **query)

@@ -178,6 +178,25 @@ def test_ending_a_task_asks_first(person: Person, client: BatchClient, account: 
     person.sees("TaskEnded", "Task Was Ended by User Request")
 
 
+def test_a_node_in_the_list_leads_to_its_tasks(person: Person, account: str) -> None:
+    cells = "[...document.querySelectorAll('section[data-key=Tasks] tbody a[href*=\\'node=\\']')]"
+    person.go("#/jobs/letters")
+    node = wait_until(
+        lambda: person.browser.execute_script(f"const all = {cells}; all[0]?.click(); return all[0]?.title")
+    )
+    wait_until(lambda: node.rpartition("/")[2] in person.address)
+    wait_until(lambda: set(person.browser.execute_script(f"return {cells}.map((cell) => cell.title)")) == {node})
+    assert person.find("input[name=node]").get_attribute("value") == node.rpartition("/")[2]
+
+
+def test_an_account_at_rest_is_drawn_from_what_is_known(person: Person) -> None:
+    person.go("#/jobs")
+    statuses = """return performance.getEntriesByType("resource").filter((each) => each.name.includes("/ui/api/jobs"))
+        .map((each) => each.responseStatus)"""
+    wait_until(lambda: 304 in person.browser.execute_script(statuses))
+    person.sees("Id begins with")
+
+
 def test_help_lists_the_keys(person: Person) -> None:
     person.press("?")
     person.sees("to the filter")
@@ -213,3 +232,14 @@ def test_the_page_asks_no_other_address(person: Person, account: str) -> None:
     asked = {url for url in asked if url.startswith(("http", "ws"))}  # the browser's own pages are of no concern
     assert asked
     assert {url for url in asked if not url.startswith(person.service.url + "/ui/")} == set()
+
+
+def test_signing_out_locks_the_page(browser: Any, page_service: BatchService) -> None:
+    """The last test of this browser: everybody else is inside."""
+    browser.get(make_link(page_service.url, page_service.key))
+    person = Person(browser, page_service)
+    person.sees("Overview", "Sign out")
+    person.find("button[data-do=leave]").click()
+    person.sees("This page needs a link")
+    browser.refresh()
+    person.sees("This page needs a link")

@@ -280,6 +280,49 @@ def test_a_task_is_cancelled_and_a_job_ended(visitor: Visitor, client: BatchClie
     wait_until(lambda: client.get_job(job_id).state == "completed")
 
 
+# --- what has not changed
+
+
+def test_what_has_not_changed_is_not_told_again(visitor: Visitor, client: BatchClient, account: str) -> None:
+    add_pool(client, 0, id="still")
+    job_id = add_job(client, "still", id="unmoved")
+
+    def is_known() -> bool:
+        return bool(visitor.ask(f"jobs/{job_id}", known=visitor.ask(f"jobs/{job_id}")).status_code == 304)
+
+    wait_until(is_known)  # another job's task may end in between
+    before = visitor.ask(f"jobs/{job_id}")
+    add_task(client, job_id, id="new")
+    changed = visitor.ask(f"jobs/{job_id}", known=before)
+    assert changed.status_code == 200
+    assert changed.json()["counts"]["waiting"] == 1
+
+
+def test_files_are_always_looked_at(visitor: Visitor, account: str) -> None:
+    assert "etag" not in visitor.ask("jobs/letters/tasks/endless").headers
+    assert "etag" not in visitor.ask("jobs/letters/tasks/endless/output").headers
+
+
+def test_a_pool_with_mixed_auto_users_is_warned_about(visitor: Visitor, client: BatchClient) -> None:
+    admin = models.UserIdentity(auto_user=models.AutoUserSpecification(scope="pool", elevation_level="admin"))
+    job_id = add_job(client, add_pool(client, id="mixed"))
+    completed(client, job_id, add_task(client, job_id))
+    assert visitor.read("pools/mixed")["warning"] is None
+    completed(client, job_id, add_task(client, job_id, user_identity=admin))
+    assert "cannot read each other's files" in visitor.read("pools/mixed")["warning"]
+
+
+def test_who_signs_out_is_out_with_every_copy_of_the_cookie(page_service: BatchService, account: str) -> None:
+    visitor, copy = Visitor(page_service), Visitor(page_service)
+    visitor.enter()
+    copy.session.cookies.update(visitor.session.cookies)
+    assert copy.ask("overview").status_code == 200
+    assert visitor.act("leave", origin="http://elsewhere").status_code == 403
+    assert visitor.act("leave").status_code == 204
+    assert visitor.ask("overview").status_code == 401
+    assert copy.ask("overview").status_code == 401
+
+
 # --- many
 
 
@@ -341,6 +384,8 @@ def test_a_hundred_thousand_tasks_come_in_pages(visitor: Visitor, crowd: tuple[V
     assert pages(visitor, state="failed", prefix="t0000") == [["t000000"]]
     assert pages(visitor, prefix="t09999")[0] == [f"t09999{digit}" for digit in range(10)]
     assert pages(visitor, state="succeeded", exit="9") == [[]]
+    assert pages(visitor, node="nowhere") == [[]]
+    assert pages(visitor, node="n", state="failed", prefix="t0000") == [["t000000"]]
     shown = visitor.read("jobs/crowd")
     assert shown["reasons"][0]["count"] == 250
     assert len(shown["bars"]) == 600

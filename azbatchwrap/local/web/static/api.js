@@ -18,7 +18,7 @@ async function answer(path, options) {
   } catch {
     throw new Refused(0, "NoAnswer", "The service does not answer.");
   }
-  if (response.ok) return response;
+  if (response.ok || response.status === 304) return response;
   const said = await response.json().catch(() => ({}));
   throw new Refused(
     response.status,
@@ -34,7 +34,22 @@ export function address(pieces, query = {}) {
   return pieces.map(encodeURIComponent).join("/") + tail;
 }
 
-export const read = async (pieces, query) => (await answer(address(pieces, query))).json();
+const seen = new Map();
+const MOST_SEEN = 32;
+
+/** What has not changed since the last look is not told again. */
+export async function read(pieces, query) {
+  const path = address(pieces, query);
+  const before = seen.get(path);
+  const response = await answer(path, before ? { headers: { "if-none-match": before.tag } } : {});
+  if (response.status === 304) return before.data;
+  const data = await response.json();
+  const tag = response.headers.get("etag");
+  seen.delete(path);
+  if (tag) seen.set(path, { tag, data });
+  if (seen.size > MOST_SEEN) seen.delete(seen.keys().next().value);
+  return data;
+}
 
 /** A piece of a file: { bytes, from, size }. */
 export async function readPiece(pieces, query) {

@@ -141,6 +141,7 @@ main.addEventListener("submit", (event) => event.preventDefault());
 const ACTIONS = {
   help: () => document.getElementById("help").showModal(),
   first: () => turnTo(""),
+  leave: () => act(["leave"]).then(() => location.replace("/ui/"), tell),
   "end-job": ({ job: id }) =>
     confirmAndDo(
       `Terminate job ${id}?`,

@@ -19,6 +19,14 @@ function took(task) {
   return span((task.ended ?? Date.now()) - task.started);
 }
 
+/** Leads to the tasks of the same node. */
+const nodeCell = (id, node) =>
+  h(
+    "a",
+    { title: node, href: `#/jobs/${encodeURIComponent(id)}?node=${encodeURIComponent(node.split("/").pop())}` },
+    h("code", {}, shortNode(node)),
+  );
+
 const taskTable = (job, tasks) =>
   table(
     "Tasks",
@@ -30,7 +38,7 @@ const taskTable = (job, tasks) =>
         pill(task.state),
         task.exit ?? "",
         reason(task),
-        task.node ? h("code", { title: task.node }, shortNode(task.node)) : "",
+        task.node ? nodeCell(job.id, task.node) : "",
         moment(task.since),
         took(task),
       ],
@@ -83,6 +91,19 @@ function filters(job, query) {
         value: query.exit ?? "",
         size: "4",
         autocomplete: "off",
+      }),
+    ),
+    h(
+      "label",
+      {},
+      "Node ",
+      h("input", {
+        type: "search",
+        name: "node",
+        value: query.node ?? "",
+        size: "10",
+        autocomplete: "off",
+        spellcheck: "false",
       }),
     ),
   );
@@ -138,7 +159,7 @@ export const job = {
     return { ...found, page };
   },
   draw(data, _parts, query) {
-    const isFiltered = query.state || query.prefix || query.exit || query.after;
+    const isFiltered = query.state || query.prefix || query.exit || query.node || query.after;
     return h(
       "div",
       {},

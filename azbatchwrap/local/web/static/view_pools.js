@@ -189,6 +189,7 @@ export const pool = {
       h("p", { class: "crumbs" }, h("a", { href: "#/pools" }, "Pools"), " /"),
       h("h1", {}, data.id, " ", pill(data.state === "active" ? data.allocation : data.state)),
       data.resizeErrors.map((error) => failure("Resize", error)),
+      data.warning ? failure("Auto-users", { code: "admin and non-admin are mixed", message: data.warning }) : null,
       section(
         "Nodes",
         data.map.length
