@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import math
 import time
@@ -158,6 +159,7 @@ class Watched(Gate, ABC):
     ) -> None:
         self._above, self._below, self._fallback, self._interval = above, below, fallback, interval
         self._task: asyncio.Task[None] | None = None
+        self._silent = False
         self.value: float | None = None
         self.name = "watched"
 
@@ -190,14 +192,17 @@ class Watched(Gate, ABC):
             await self._look()
 
     async def _look(self) -> None:
-        before = self.value
         try:
             value = await asyncio.wait_for(self.read(), POLL_TIMEOUT)
             self.value = value if math.isfinite(value) else None
         except Exception as error:  # noqa: BLE001  a source may fail in any way; the gate falls back and says so
             self.value = None
-            if before is not None:
-                log.warning("gate %s has no value: %s: %s", self.name, type(error).__name__, error)
+            if not self._silent:
+                log.warning(
+                    "gate %s has no value, %s is taken: %s: %s",
+                    self.name, self._fallback, type(error).__name__, error,
+                )  # fmt: skip
+        self._silent = self.value is None
 
 
 class PrometheusQuery(Watched):
@@ -237,10 +242,12 @@ class RedisKey(Watched):
         self.name = f"redis-key {key}"
 
     async def read(self) -> float:
-        from redis.asyncio import Redis
+        from azbatchwrap.queues.redis import connect
 
-        async with contextlib.aclosing(Redis.from_url(self._url, socket_timeout=POLL_TIMEOUT)) as redis:
-            value: Any = await redis.get(self._key)
+        async with contextlib.aclosing(connect(self._url)) as redis:
+            value = await redis.get(self._key)
+        if value is None:
+            raise LookupError(f"there is no key {self._key!r}")
         return float(value)
 
 
@@ -270,11 +277,38 @@ def _flag(text: str) -> bool:
     return text.lower() in {"1", "true", "yes", "on"}
 
 
-_RULE: dict[str, Callable[[str], Any]] = {"above": float, "below": float, "fallback": float, "interval": float}
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{text} is not from 0 to 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{text} is not greater than 0")
+    return value
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(f"{text} is less than 1")
+    return value
+
+
+def _per(text: str) -> str:
+    if text not in {"all", "tenant"}:
+        raise ValueError(f"{text} is neither all nor tenant")
+    return text
+
+
+_RULE: dict[str, Callable[[str], Any]] = {"above": float, "below": float, "fallback": _share, "interval": _positive}
 _KINDS: dict[str, tuple[Callable[..., Gate], dict[str, Callable[[str], Any]]]] = {
-    "constant": (Constant, {"share": float}),
-    "concurrency": (Concurrency, {"limit": int, "drop": _flag}),
-    "token-bucket": (TokenBucket, {"rate": float, "burst": float, "per": str, "drop": _flag}),
+    "constant": (Constant, {"share": _share}),
+    "concurrency": (Concurrency, {"limit": _at_least_one, "drop": _flag}),
+    "token-bucket": (TokenBucket, {"rate": _positive, "burst": _at_least_one, "per": _per, "drop": _flag}),
     "prometheus": (PrometheusQuery, {"url": str, "query": str, **_RULE}),
     "scrape": (Scrape, {"url": str, "metric": str, **_RULE}),
     "redis-key": (RedisKey, {"url": str, "key": str, **_RULE}),
@@ -296,7 +330,12 @@ def gate_from_text(text: str) -> Gate:
             given[name.strip()] = options[name.strip()](value.strip())
         except ValueError as error:
             raise ConfigurationError(f"the gate {kind}: {name.strip()} cannot be {value.strip()!r}") from error
-    try:
-        return make(**given)
-    except TypeError as error:
-        raise ConfigurationError(f"the gate {kind} needs more: {error}") from error
+    parameters = inspect.signature(make).parameters
+    missing = [name for name in options if name in parameters and name not in given and _is_required(parameters[name])]
+    if missing:
+        raise ConfigurationError(f"the gate {kind} also needs {' and '.join(f'{name}=…' for name in missing)}")
+    return make(**given)
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is inspect.Parameter.empty

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 
 import pytest
@@ -77,10 +78,50 @@ def test_a_metric_is_summed_over_its_labels() -> None:
         metric_sum(PAGE, "vllm:num")
 
 
-@pytest.mark.parametrize("text", ["constant:share=x", "nothing", "token-bucket:speed=1", "prometheus:url=http://h"])
-def test_wrong_gates_are_told(text: str) -> None:
-    with pytest.raises(ConfigurationError):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("constant:share=x", "share cannot be 'x'"),
+        ("constant:share=2", "share cannot be '2'"),
+        ("nothing", "there are constant, concurrency"),
+        ("concurrency:limit=0", "limit cannot be '0'"),
+        ("token-bucket:speed=1", "it has rate, burst, per, drop"),
+        ("token-bucket:rate=0", "rate cannot be '0'"),
+        ("token-bucket:per=planet", "per cannot be 'planet'"),
+        ("prometheus:url=http://h", "also needs query=…"),
+        ("redis-key", "also needs url=… and key=…"),
+    ],
+)
+def test_wrong_gates_are_told(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
         gate_from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("redis-key:url=redis://127.0.0.1:1;key=a", "redis-key a has no value, 0.0 is taken"),
+        ("scrape:url=http://127.0.0.1:1;metric=m;fallback=0.5", "scrape m has no value, 0.5 is taken"),
+    ],
+)
+async def test_a_source_that_cannot_be_reached_is_told(text: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    gate = gate_from_text(text)
+    await gate.start()
+    await gate.stop()
+    assert said in caplog.text
+
+
+async def test_a_missing_value_is_told_once(redis_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    gate = gate_from_text(f"redis-key:url={redis_server.url};key=gate-late;interval=0.01")
+    async with Redis.from_url(redis_server.url) as redis:
+        before = (await redis.info())["total_commands_processed"]
+        await gate.start()
+        while (await redis.info())["total_commands_processed"] < before + 50:
+            await asyncio.sleep(0)
+        await redis.set("gate-late", "0.5")
+    await until(lambda: gate.budget() == 0.5)
+    await gate.stop()
+    assert caplog.text.count("there is no key 'gate-late'") == 1
 
 
 async def serve(pages: dict[str, web.Response]) -> tuple[web.AppRunner, str]:
