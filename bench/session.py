@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -120,15 +122,46 @@ def latencies(call: Callable[[int], Any], count: int) -> list[float]:
     return sorted(times)
 
 
-def warm(session: Session, no_op: Callable[[int], None]) -> Iterator[Figure]:
+def warm_calls(session: Session, no_op: Callable[[int], None]) -> list[float]:
     with session.interactive(engines=2) as engines:
         engines.submit(no_op, 0).result(DEADLINE)
-        calls = latencies(lambda number: engines.submit(no_op, number), WARM_CALLS)
+        return latencies(lambda number: engines.submit(no_op, number), WARM_CALLS)
+
+
+def warm(session: Session, no_op: Callable[[int], None]) -> Iterator[Figure]:
+    calls = warm_calls(session, no_op)
     tasks = statistics.median(latencies(lambda number: session.submit(no_op, NO_OPS + number), TASKS))
     median, late = statistics.median(calls), calls[int(len(calls) * 0.99)]
     yield Figure("warm call, median", f"{median:.1f} ms", "bound: 40 ms", median / 40, 1.0, "<=")
     yield Figure("warm call, p99", f"{late:.1f} ms", "bound: 250 ms", late / 250, 1.0, "<=", "2 engines")
     yield Figure("warm call beside a task each", f"{median:.1f} ms", f"{tasks:.1f} ms", tasks / median, 3.0)
+
+
+def warm_by_redis(session: Session, no_op: Callable[[int], None]) -> Figure:
+    median = statistics.median(warm_calls(session, no_op))
+    return Figure("warm call through Redis, median", f"{median:.1f} ms", "bound: 10 ms", median / 10, 1.0, "<=")
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def redis_server() -> Iterator[str | None]:
+    """The URL of a Redis server of its own; None where none is installed."""
+    if shutil.which("redis-server") is None:
+        yield None
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while not listens(port):
+            time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}/0"
+        process.terminate()
 
 
 def memory(environment: dict[str, str], folder: Path, pool_id: str) -> Iterator[Figure]:
@@ -163,6 +196,13 @@ def figures() -> Iterator[Figure]:
             with Session(settings=settings, pool=pool_id) as session:
                 yield throughput(session, no_op, folder)
                 yield from warm(session, no_op)
+            with redis_server() as url:
+                if url is not None:
+                    settings = config.load(
+                        folder, environment=environment | {"AZBATCHWRAP_REDIS_URL": url}, start_local=False
+                    )
+                    with Session(settings=settings, pool=pool_id) as session:
+                        yield warm_by_redis(session, no_op)
             yield from memory(environment, folder, pool_id)
         finally:
             sys.path.remove(name)

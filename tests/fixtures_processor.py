@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -71,6 +73,33 @@ def new_redis(folder: Path, *options: str) -> RedisServer:
             pytest.fail(message)
         pytest.skip(message)
     return RedisServer(folder, options=options)
+
+
+@dataclass
+class GuardedRedis(RedisServer):
+    """A server that asks for a password, and forgets everything when it ends."""
+
+    password: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    @property
+    def guarded_url(self) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        super().start()
+        self.say(f"CONFIG SET requirepass {self.password}\r\n".encode())
+
+
+@contextlib.contextmanager
+def guarded_redis(folder: Path) -> Iterator[GuardedRedis]:
+    """A running one."""
+    new_redis(folder)
+    server = GuardedRedis(folder, options=("--appendonly", "no"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

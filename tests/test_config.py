@@ -329,6 +329,26 @@ class TestFaults:
         place.write("credentials.json", NEW_FORM | {"STORAGE_CONNECTION_STRING": connection})
         assert expected in place.fault()
 
+    @pytest.mark.parametrize(
+        ("url", "expected"),
+        [
+            ("host:6379", "is not an address"),
+            ("http://:secret@host", "is not an address"),
+            ("redis://:secret@127.0.0.1:6379/0", "no Azure node can reach it"),
+        ],
+    )
+    def test_redis_servers(self, place: Place, url: str, expected: str) -> None:
+        place.write("credentials.json", NEW_FORM | {"REDIS_URL": url})
+        fault = place.fault()
+        assert expected in fault
+        assert "secret" not in fault
+
+    def test_a_redis_server_is_masked(self, place: Place) -> None:
+        place.write("credentials.json", NEW_FORM)
+        settings = place.load(AZBATCHWRAP_REDIS_URL="rediss://:secret@cache.example.com:6380/0")
+        assert settings.redis == config.Secret("rediss://:secret@cache.example.com:6380/0")
+        assert "secret" not in repr(settings)
+
     def test_a_project_name_becomes_part_of_ids(self, place: Place) -> None:
         place.write("credentials.json", NEW_FORM)
         assert "environment: AZBATCHWRAP_PROJECT" in place.fault(AZBATCHWRAP_PROJECT="a/b")

@@ -17,6 +17,7 @@ from azbatchwrap.config.accounts import (
     batch_account_of,
     is_loopback,
     parse_storage,
+    redis_of,
     refuse_contradictions,
     refuse_placeholders,
     storage_account_of,
@@ -124,6 +125,7 @@ def _settings(
         report.faults.append(
             f"{values['project'].origin} must be 1 to 64 letters, digits, hyphens or underscores, not {project!r}"
         )
+    redis = redis_of(values, batch, report)
     report.raise_faults()
     pool = _pool_settings(values, report)
     for warning in report.warnings:
@@ -140,6 +142,7 @@ def _settings(
         is_local=is_loopback(batch.url),
         sources=sources,
         warnings=tuple(report.warnings),
+        redis=redis,
         management=_management(values, is_local=is_loopback(batch.url)),
     )
 

@@ -175,6 +175,19 @@ def _is_base64(text: str) -> bool:
         return False
 
 
+def redis_of(values: Values, batch: BatchAccount, report: Report) -> Secret | None:
+    """The URL of the Redis server, if one is given."""
+    given = values.get("redis_url")
+    if given is None:
+        return None
+    parts = _split(given.text)
+    if parts is None or parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+        report.faults.append(f"{given.origin} is not an address such as rediss://USER:PASSWORD@HOST:6380/0")
+    elif is_loopback(given.text) and not is_loopback(batch.url):
+        report.faults.append(f"{given.origin} is on this machine, where no Azure node can reach it")
+    return Secret(given.text)
+
+
 def refuse_contradictions(batch: BatchAccount, storage: StorageAccount, report: Report) -> None:
     here, there = is_loopback(batch.url), is_loopback(storage.blob_url or "")
     if there and not here:

@@ -86,7 +86,10 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the library needs to know; ``sources`` tells for each key which layer gave it."""
+    """Everything the library needs to know; ``sources`` tells for each key which layer gave it.
+
+    ``redis`` is the URL, with user and password, of the server that carries calls to warm nodes.
+    """
 
     batch: BatchAccount
     storage: StorageAccount
@@ -95,5 +98,6 @@ class Settings:
     is_local: bool
     sources: Mapping[str, str] = field(repr=False, hash=False)
     warnings: tuple[str, ...] = ()
+    redis: Secret | None = None
     #: None where no subscription is configured, or only one that has nothing to do with the account.
     management: ManagementPlane | None = None

@@ -1,4 +1,4 @@
-"""A warm engine: stays in its slot, takes calls from a storage queue, and sends each result to the caller's mailbox.
+"""A warm engine: stays in its slot, takes calls from a queue, and sends each result to the caller's mailbox.
 
 A call is leased while it runs and deleted only after its result has been sent: should this process or its node die,
 the call shows up again and another engine takes it. Who waits for results tells second ones apart by the call's id.
@@ -6,7 +6,6 @@ the call shows up again and another engine takes it. Who waits for results tells
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import sys
@@ -21,11 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .facts import Facts
+    from .redis_stream import Stream
 
-#: Seconds between two looks into an empty queue: (seconds since the last call, pause), the last one for all times after.
-PAUSES = ((2.0, 0.008), (30.0, 0.05), (float("inf"), 0.5))
-#: A pause is at least this many times as long as the last look took: a busy service answers sooner when asked less.
-PATIENCE = 1.5
 #: A result longer than this (bytes of JSON) travels as a blob: a message holds 48 KiB before its encoding.
 LONGEST_REPLY = 40 * 1024
 #: A call that has taken down its engine this often is not tried again.
@@ -37,7 +33,7 @@ OUTAGE_PATIENCE = 300.0
 def serve(facts: Facts) -> dict[str, Any]:
     """Take calls until none has come for the idle time. Returns what the engine did."""
     order = facts.serve or {}
-    queue = Queue(os.environ["AZBATCHWRAP_CALLS_URL"])
+    queue = _queue(facts, order)
     idle, lease = float(order["idle"]), int(order["lease"])
     calls, last, away_since = 0, time.monotonic(), None
     while True:
@@ -56,17 +52,27 @@ def serve(facts: Facts) -> dict[str, Any]:
         if message is None:
             if now - last > idle:
                 return {"calls": calls}
-            pause = next(pause for age, pause in PAUSES if now - last <= age)
-            time.sleep(max(pause, PATIENCE * (now - began)))
+            queue.rest(now - last, now - began)
             continue
         _Call(facts, queue, message, lease).run()
         calls, last = calls + 1, time.monotonic()
 
 
+def _queue(facts: Facts, order: dict[str, Any]) -> Queue | Stream:
+    """Where the calls come from: the setting is a queue's address, or that of the note with the way to a stream."""
+    address = os.environ["AZBATCHWRAP_CALLS_URL"]
+    if not order.get("redis"):
+        return Queue(address)
+    from .redis_stream import Stream
+    from .values import fetch
+
+    return Stream(json.loads(fetch(address, "where the calls are")), f"{facts.node_id}/{facts.task_id}")
+
+
 class _Call:
     """One call: run under a lease that is renewed while it takes."""
 
-    def __init__(self, facts: Facts, queue: Queue, message: Message, lease: int) -> None:
+    def __init__(self, facts: Facts, queue: Queue | Stream, message: Message, lease: int) -> None:
         self._facts = facts
         self._queue = queue
         self._message = message
@@ -75,7 +81,7 @@ class _Call:
 
     def run(self) -> None:
         try:
-            call = json.loads(base64.b64decode(self._message.text))
+            call = json.loads(self._message.data)
         except ValueError as error:
             record.say(f"a message that is no call is dropped: {error}")
             self._queue.delete(self._message)
@@ -138,7 +144,7 @@ class _Call:
             if len(data) > LONGEST_REPLY:
                 put_blob(call["result_url"], data)
                 data = f'{head}"blob":true}}'.encode()
-            Queue(call["reply_url"]).put(base64.b64encode(data).decode())
+            self._queue.answer(call, data)
         except QueueError as error:
             # The caller has gone and taken its mailbox along; or the queue is away, and the call will come again.
             record.say(f"the result of a call could not be sent: {error}")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import threading
 import time
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
-from xml.sax.saxutils import escape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 VERSION = "2021-12-02"
 TIMEOUT = 60.0
 ATTEMPTS, PAUSE = 5, 0.2
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+#: Seconds between two looks into an empty queue: (seconds since the last call, pause), the last one for all times after.
+PAUSES = ((2.0, 0.008), (30.0, 0.05), (float("inf"), 0.5))
+#: A pause is at least this many times as long as the last look took: a busy service answers sooner when asked less.
+PATIENCE = 1.5
 #: Open connections by thread (one at a time may use it), scheme and host: opening one takes longer than a request.
 _connections: dict[tuple[int, str, str], http.client.HTTPConnection] = {}
 
@@ -22,12 +30,12 @@ class QueueError(Exception):
 
 
 class Message:
-    """A call under its lease."""
+    """A call under its lease, which ``tries`` engines have taken so far."""
 
-    def __init__(self, identity: str, receipt: str, text: str, tries: int) -> None:
+    def __init__(self, identity: str, receipt: str, data: bytes, tries: int) -> None:
         self.identity = identity
         self.receipt = receipt
-        self.text = text
+        self.data = data
         self.tries = tries
 
 
@@ -56,14 +64,23 @@ class Queue:
         return Message(
             _element(body, "MessageId"),
             _element(body, "PopReceipt"),
-            _element(body, "MessageText"),
+            _decoded(_element(body, "MessageText")),
             int(_element(body, "DequeueCount")),
         )
 
-    def put(self, text: str) -> None:
+    def put(self, data: bytes) -> None:
         """Add a message that stays until it is taken."""
-        body = f"<QueueMessage><MessageText>{escape(text)}</MessageText></QueueMessage>"
-        self._send("POST", "/messages", "messagettl=-1&", body.encode())
+        body = b"<QueueMessage><MessageText>%b</MessageText></QueueMessage>" % base64.b64encode(data)
+        self._send("POST", "/messages", "messagettl=-1&", body)
+
+    def answer(self, call: dict[str, Any], data: bytes) -> None:
+        """Put an answer into the caller's mailbox."""
+        Queue(call["reply"]).put(data)
+
+    def rest(self, quiet: float, took: float) -> None:
+        """Pause before the next look: ``quiet`` seconds since the last call, the last look ``took`` seconds."""
+        pause = next(pause for age, pause in PAUSES if quiet <= age)
+        time.sleep(max(pause, PATIENCE * took))
 
     def renew(self, message: Message, lease: int) -> None:
         """Keep a message invisible for ``lease`` seconds from now."""
@@ -131,3 +148,11 @@ def close_connections() -> None:
 def _element(text: str, name: str) -> str:
     """The content of an element that appears once; none of those we read holds anything that XML escapes."""
     return text.partition(f"<{name}>")[2].partition(f"</{name}>")[0]
+
+
+def _decoded(text: str) -> bytes:
+    """A message's bytes; none of one that is not ours."""
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return b""

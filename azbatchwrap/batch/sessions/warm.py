@@ -7,12 +7,9 @@ that a client with ten thousand calls does not stand before one with a single ca
 from __future__ import annotations
 
 import asyncio
-import base64
 import concurrent.futures
-import hashlib
 import itertools
 import logging
-import secrets
 import threading
 import time
 from collections import deque
@@ -26,17 +23,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from azbatchwrap import names
-from azbatchwrap.batch.health import Health
-from azbatchwrap.batch.jobs import JobFacts
 from azbatchwrap.batch.results import ErrorInfo, TaskResult
-from azbatchwrap.batch.service import at
-from azbatchwrap.batch.submit import Submission
-from azbatchwrap.batch.tasks import AUTO_USER, ascii_json, engine_command, output_files
-from azbatchwrap.errors import AzBatchWrapError, ConfigurationError, Conflict, NotFound, PoolError, TaskFailed
-from azbatchwrap.manifest import parse_duration
-from azbatchwrap.storage.queue import Message, Queues
+from azbatchwrap.batch.tasks import ascii_json
+from azbatchwrap.errors import AzBatchWrapError, PoolError, TaskFailed
 
+from .engines import Engines, Lane
 from .functions import SCRIPT, Target, target_of
+from .mail import Letter, mail_of
 from .outcome import exception_of, reject, resolve, value_of
 from .sources import script_name
 from .values import packed
@@ -50,10 +43,8 @@ _log = logging.getLogger(__name__)
 AHEAD = 2
 #: A call longer than this (bytes of JSON) sends its arguments as a blob.
 LONGEST_CALL = 40 * 1024
-#: Seconds that a message of the mailbox is ours once it is taken.
-MAILBOX_LEASE = 60
-#: Seconds between two looks into an empty mailbox, and when nothing is awaited.
-MAILBOX_PAUSE, MAILBOX_IDLE = 0.005, 0.2
+#: Seconds before the next look into a mailbox that could not be opened.
+OUTAGE_PAUSE = 0.5
 #: Requests in flight to the queues.
 POSTERS = 4
 
@@ -79,26 +70,14 @@ class WarmFuture(concurrent.futures.Future[Any]):
         return asyncio.wrap_future(self).__await__()
 
 
-@dataclass(frozen=True, slots=True)
-class _Lane:
-    """The engines of one deployment: their queue and the job they are tasks of."""
-
-    queue: str
-    facts: JobFacts
-    #: Address of the output container, and what allows engines to write into it.
-    outputs: tuple[str, str]
-
-    def result_blob(self, call_id: str) -> str:
-        """Where an engine leaves a result that is too long for a message."""
-        return f"{self.facts.job_id}/calls/{call_id}.json"
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _WarmCall:
     future: WarmFuture
     target: Target
     args: Any
     marked: bool
+    #: Where it was sent.
+    lane: Lane | None = None
 
 
 class Interactive:
@@ -110,20 +89,10 @@ class Interactive:
     """
 
     def __init__(self, session: Session, name: str, engines: int | None, idle: float | str, lease: int) -> None:
-        if lease < 1:
-            raise ConfigurationError(f"lease={lease}: at least a second")
         self._session = session
-        self._manager = session.manager
-        self._name = name
-        self._engines = engines
-        #: Engines that there should be, once that is known.
-        self._count = engines or 1
-        self._idle, self._lease = parse_duration(idle), lease
-        account = self._manager.storage.account
-        self._queues = Queues(account, account.queue_url)
-        self._mailbox = f"azbw-mail-{secrets.token_hex(8)}"
-        self._reply_url = ""
-        self._lane: _Lane | None = None
+        self._storage = session.manager.storage
+        self._mail = mail_of(self._storage)
+        self._engines = Engines(session, self._mail, name, engines, idle=idle, lease=lease)
         self._targets: dict[Callable[..., Any], Target] = {}
         self._waiting: deque[_WarmCall] = deque()
         self._sent: dict[str, _WarmCall] = {}
@@ -158,7 +127,7 @@ class Interactive:
             by_pickle=self._session.by_pickle,
             where=f"an argument of {target.name}",
         )
-        future = WarmFuture(f"{self._mailbox[-16:]}-{next(self._numbers)}")
+        future = WarmFuture(f"{self._mail.client}-{next(self._numbers)}")
         with self._changed:
             if not self._opened:
                 self._opened = True
@@ -174,7 +143,7 @@ class Interactive:
 
     def start(self, *functions: Callable[..., Any]) -> None:
         """Have the engines for these functions started before the first call."""
-        self._open_lane({target_of(function).module for function in functions})
+        self._engines.open({target_of(function).module for function in functions})
 
     def close(self, *, wait: bool = True) -> None:
         """Take no more calls; with ``wait`` return when all have been answered. Engines that nobody shares are ended."""
@@ -193,114 +162,22 @@ class Interactive:
         self._posters.shutdown(wait=True)
         for call in (*self._waiting, *self._sent.values()):
             reject(call.future, TaskFailed("the warm nodes were closed before this call was answered"))
-        self._clean_up()
-
-    def _clean_up(self) -> None:
-        if self._reply_url:
-            self._queues.delete(self._mailbox)
-        if self._lane is not None:
-            job_id = self._lane.facts.job_id
-            if self._name:
-                # Others may use them; the job ends when the last engine has been idle long enough.
-                self._manager.jobs.seal(job_id)
-            else:
-                self._manager.jobs.terminate(job_id)
-                self._queues.delete(self._lane.queue)
-        self._queues.close()
-
-    # -- engines --
-
-    def _open_lane(self, modules: set[str]) -> _Lane:
-        """The lane for calls into these modules, with its engines running."""
-        jobs = self._session.jobs
-        if self._lane is not None and jobs.covers(modules):
-            return self._lane
-        deployed = jobs.deploy(modules)
-        if self._lane is not None and self._lane.facts.deployment == deployed.hash:
-            return self._lane
-        pool_id = self._session.pool_id()
-        shared = f"{self._manager.storage.project}/{pool_id}/{deployed.hash}/{self._name or self._mailbox}"
-        digest = hashlib.sha256(shared.encode()).hexdigest()[:16]
-        queue = f"azbw-calls-{digest}"
-        self._queues.create(queue)
-        facts = self._open_job(f"warm-{digest}", pool_id, deployed)
-        if not self._reply_url:
-            self._queues.create(self._mailbox)
-            self._reply_url = self._queues.signature(self._mailbox, "a", facts.sas_expiry)
-        address = self._manager.storage.container_sas(facts.output_container, "cw", facts.sas_expiry)
-        base, _, signature = address.partition("?")
-        self._lane = _Lane(queue, facts, (base, signature))
-        self._start_engines(self._lane)
-        return self._lane
-
-    def _open_job(self, base: str, pool_id: str, deployed: Any) -> JobFacts:
-        for generation in itertools.count(1):
-            job_id = base if generation == 1 else f"{base}-{generation}"
-            try:
-                facts = self._manager.jobs.facts(job_id)
-            except NotFound:
-                try:
-                    self._manager.create_a_job(pool_id, job_id=job_id, deployed=deployed, keep_open=True)
-                except Conflict as error:
-                    if error.code != "JobExists":
-                        raise
-                facts = self._manager.jobs.facts(job_id)
-            if not facts.ended:
-                return facts
-        raise AssertionError("counting does not end")
-
-    def _wanted(self, pool_id: str) -> int:
-        if self._engines is not None:
-            return self._engines
-        pool = self._manager.pools.get(pool_id)
-        nodes = int(pool.get("targetDedicatedNodes", 0)) + int(pool.get("targetLowPriorityNodes", 0))
-        return max(1, nodes * int(pool.get("taskSlotsPerNode", 1)))
-
-    def _start_engines(self, lane: _Lane) -> None:
-        """As many engines as are missing."""
-        job_id = lane.facts.job_id
-        living = sum(
-            1
-            for _ in self._manager.service.list(
-                at("jobs", job_id, "tasks"), filter="state ne 'completed'", select=("id",)
-            )
-        )
-        self._count = self._wanted(lane.facts.pool_id)
-        missing = self._count - living
-        if missing <= 0:
-            return
-        tasks = (self._engine_task(lane, f"engine-{secrets.token_hex(4)}") for _ in range(missing))
-        Submission(self._manager.service, job_id).run(tasks)
-
-    def _engine_task(self, lane: _Lane, task_id: str) -> tuple[str, bytes]:
-        storage, facts = self._manager.storage, lane.facts
-        orders = {"module": "warm engine", "serve": {"idle": self._idle, "lease": self._lease}}
-        settings = {
-            names.TASK_VARIABLE: ascii_json(orders),
-            names.CALLS_URL_VARIABLE: self._queues.signature(lane.queue, "pu", facts.sas_expiry),
-        }
-        output_url = storage.container_sas(facts.output_container, "cw", facts.sas_expiry)
-        body = {
-            "id": task_id,
-            "commandLine": engine_command(facts.deployment),
-            "userIdentity": AUTO_USER,
-            "constraints": {"maxTaskRetryCount": 0},
-            "environmentSettings": [{"name": name, "value": value} for name, value in settings.items()],
-            "outputFiles": output_files(output_url, names.task_output_prefix(facts.job_id, task_id)),
-        }
-        return task_id, orjson.dumps(body)
+        self._engines.close()
 
     # -- calls --
 
     def _send_all(self) -> None:
         while (calls := self._next()) is not None:
             try:
-                lane = self._open_lane({call.target.module for call in calls})
+                lane = self._engines.open({call.target.module for call in calls})
             except AzBatchWrapError as error:
                 self._fail(calls, error)
                 continue
+            with self._changed:
+                self._changed.notify_all()
             for call in calls:
-                self._posters.submit(self._post, lane, call)
+                call.lane = lane
+                self._posters.submit(self._post, call)
 
     def _next(self) -> list[_WarmCall] | None:
         """The calls that there is room for in the queue; ``None`` at the end."""
@@ -319,37 +196,38 @@ class Interactive:
 
     @property
     def _window(self) -> int:
-        return AHEAD + AHEAD * self._count
+        return AHEAD + AHEAD * self._engines.count
 
-    def _post(self, lane: _Lane, call: _WarmCall) -> None:
+    def _post(self, call: _WarmCall) -> None:
+        assert call.lane is not None
         try:
-            self._queues.put(lane.queue, self._letter(lane, call))
+            self._mail.put(call.lane.name, self._letter(call, call.lane))
         except AzBatchWrapError as error:
             self._fail([call], error)
         except Exception as error:  # noqa: BLE001 (the future is the only place where anybody would hear of it)
             self._fail([call], TaskFailed(f"the call could not be sent: {type(error).__name__}: {error}"))
 
-    def _letter(self, lane: _Lane, call: _WarmCall) -> str:
-        storage, expiry = self._manager.storage, timedelta(days=1)
+    def _letter(self, call: _WarmCall, lane: Lane) -> bytes:
+        storage, call_id = self._storage, call.future.call_id
         function: dict[str, Any] = {"module": call.target.module, "name": call.target.name, "marked": call.marked}
         if call.target.module == SCRIPT:
             function["file"] = script_name()
         if self._session.by_pickle:
             function["pickle"] = True
-        args = ascii_json(call.args)
-        blob = f"{names.args_prefix(lane.facts.job_id)}{call.future.call_id}"
         letter: dict[str, Any] = {
-            "id": call.future.call_id,
+            "id": call_id,
             "function": function,
-            "reply_url": self._reply_url,
-            "result_url": f"{lane.outputs[0]}/{lane.result_blob(call.future.call_id)}?{lane.outputs[1]}",
+            "reply": self._mail.reply(lane.name),
+            "result_url": lane.result_address(call_id),
         }
+        args = ascii_json(call.args).encode()
         if len(args) > LONGEST_CALL:
-            storage.write_bytes(storage.files_container, f"{blob}.json", args.encode())
-            letter["args_url"] = storage.blob_sas(storage.files_container, f"{blob}.json", "r", expiry)
+            blob = f"{names.args_prefix(lane.facts.job_id)}{call_id}.json"
+            storage.write_bytes(storage.files_container, blob, args)
+            letter["args_url"] = storage.blob_sas(storage.files_container, blob, "r", timedelta(days=1))
         else:
             letter["args"] = call.args
-        return base64.b64encode(ascii_json(letter).encode()).decode()
+        return ascii_json(letter).encode()
 
     def _fail(self, calls: list[_WarmCall], error: AzBatchWrapError) -> None:
         for call in calls:
@@ -361,47 +239,60 @@ class Interactive:
     # -- answers --
 
     def _receive_all(self) -> None:
-        next_check = time.monotonic() + self._session.pace.pool * 2
-        while not self._closed:
-            if not self._sent or not self._reply_url:
-                with self._changed:
-                    self._changed.wait(MAILBOX_IDLE)
-                continue
-            began = time.monotonic()
+        between_checks = self._session.pace.pool * 2
+        next_check = time.monotonic() + between_checks
+        while self._is_awaiting():
             try:
-                messages = self._queues.get(self._mailbox, MAILBOX_LEASE)
-                for message in messages:
-                    self._open_letter(message)
+                for letter in self._mail.get():
+                    self._open_letter(letter)
                 if time.monotonic() >= next_check:
-                    self._check_engines()
-                    next_check = time.monotonic() + self._session.pace.pool * 2
+                    next_check = time.monotonic() + between_checks
+                    self._check()
+            except PoolError as error:
+                self._fail(self._all_sent(), error)
             except AzBatchWrapError as error:
                 _log.warning("warm nodes: %s", error)
-                messages = []
-                if isinstance(error, PoolError):
-                    with self._changed:
-                        lost = list(self._sent.values())
-                    self._fail(lost, error)
-            if not messages:
-                # A busy service answers sooner when it is asked less.
-                time.sleep(max(MAILBOX_PAUSE, time.monotonic() - began))
+                time.sleep(OUTAGE_PAUSE)
 
-    def _open_letter(self, message: Message) -> None:
-        answer = orjson.loads(base64.b64decode(message.text))
+    def _is_awaiting(self) -> bool:
+        """Return when answers may come; False at the end."""
+        with self._changed:
+            while not self._closed and not (self._sent and self._engines.lane):
+                self._changed.wait()
+            return not self._closed
+
+    def _all_sent(self) -> list[_WarmCall]:
+        with self._changed:
+            return list(self._sent.values())
+
+    def _check(self) -> None:
+        """See to engines that have died, and to calls that a server has lost."""
+        self._engines.check({call.target.module for call in self._all_sent()})
+        if self._mail.mend():
+            for call in self._all_sent():
+                if call.lane is not None:
+                    self._post(call)
+
+    def _open_letter(self, letter: Letter) -> None:
+        answer = orjson.loads(letter.data)
         with self._changed:
             call = self._sent.pop(answer["id"], None)
             self._changed.notify_all()
-        self._posters.submit(self._queues.remove, self._mailbox, message)
+        self._posters.submit(self._mail.remove, letter)
         # No call waits for it: the second answer to one that was taken by two engines.
-        if call is not None:
-            self._settle(call.future, answer)
+        if call is None:
+            return
+        try:
+            self._settle(call, answer)
+        except AzBatchWrapError as error:
+            reject(call.future, error)
 
-    def _settle(self, future: WarmFuture, answer: dict[str, Any]) -> None:
+    def _settle(self, call: _WarmCall, answer: dict[str, Any]) -> None:
+        future, lane = call.future, call.lane
+        assert lane is not None
         if answer.get("blob"):
-            storage = self._manager.storage
-            assert self._lane is not None
-            blob = self._lane.result_blob(future.call_id)
-            answer = orjson.loads(storage.read_bytes(self._lane.facts.output_container, blob))
+            data = self._storage.read_bytes(lane.facts.output_container, lane.result_blob(future.call_id))
+            answer = orjson.loads(data)
         error = answer.get("error")
         result = TaskResult(
             future.call_id,
@@ -412,28 +303,10 @@ class Interactive:
             error=error and _error_of(error),
         )
         future.record = result
-        if not result.succeeded:
-            reject(future, exception_of(result, ""))
-            return
-        try:
+        if result.succeeded:
             resolve(future, value_of(result, by_pickle=self._session.by_pickle))
-        except AzBatchWrapError as failure:
-            reject(future, failure)
-
-    def _check_engines(self) -> None:
-        """Start engines again that have died or gone to sleep. Raises a `PoolError` when no node can run any."""
-        lane = self._lane
-        if lane is None:
-            return
-        if self._manager.jobs.facts(lane.facts.job_id).ended:
-            # The engines of a shared job all went to sleep; their queue is still there.
-            self._lane = None
-            with self._changed:
-                calls = list(self._sent.values())
-            self._open_lane({call.target.module for call in calls})
-            return
-        Health(self._manager.service, lane.facts.pool_id, lane.facts.job_id).check()
-        self._start_engines(lane)
+        else:
+            reject(future, exception_of(result, ""))
 
 
 def _error_of(error: dict[str, Any]) -> ErrorInfo:

@@ -18,15 +18,39 @@ import pytest
 from azbatchwrap.batch.service import at
 from azbatchwrap.batch.sessions import Session
 from azbatchwrap.batch.sessions.warm import Interactive
+from azbatchwrap.config import Settings
 from azbatchwrap.errors import ConfigurationError, TaskFailed
+from tests.fixtures_processor import guarded_redis
+from tests.fixtures_stack import LocalStack
 
 DEADLINE = 60.0
 Open = Callable[..., Session]
 
 
+@pytest.fixture(scope="module", params=["storage", "redis"])
+def way(request: pytest.FixtureRequest, local_stack: LocalStack, tmp_path_factory: Any) -> Iterator[Settings]:
+    """The settings of a session whose calls go through storage queues, and of one with a Redis server."""
+    if request.param == "storage":
+        yield local_stack.settings(project="sessions")
+        return
+    with guarded_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield local_stack.settings(project="sessions", redis_url=server.guarded_url)
+
+
+@pytest.fixture
+def open_session(open_session: Open, way: Settings) -> Open:
+    return lambda *words, **arguments: open_session(*words, **{"settings": way, **arguments})
+
+
 @pytest.fixture(scope="module")
-def warm(shared: Session) -> Iterator[Interactive]:
-    with shared.interactive(engines=2) as engines:
+def session(way: Settings, pool_id: str) -> Iterator[Session]:
+    with Session(settings=way, pool=pool_id) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def warm(session: Session) -> Iterator[Interactive]:
+    with session.interactive(engines=2) as engines:
         yield engines
 
 
@@ -60,7 +84,7 @@ def test_errors_come_back_as_themselves(warm: Interactive, work: ModuleType) -> 
         warm.submit(work.a_set).result(DEADLINE)
 
 
-def test_a_warm_call_is_faster_than_a_task(warm: Interactive, shared: Session, work: ModuleType) -> None:
+def test_a_warm_call_is_faster_than_a_task(warm: Interactive, session: Session, work: ModuleType) -> None:
     def median(call: Callable[[int], Any], count: int) -> float:
         times = []
         for number in range(count):
@@ -70,7 +94,7 @@ def test_a_warm_call_is_faster_than_a_task(warm: Interactive, shared: Session, w
         return statistics.median(times)
 
     warm_call = median(lambda number: warm.submit(work.square, number).result(DEADLINE), 20)
-    task = median(lambda number: shared.submit(work.square, number).result(DEADLINE), 5)
+    task = median(lambda number: session.submit(work.square, number).result(DEADLINE), 5)
     # How much faster is measured by bench/session.py: here the machine may be busy with other tests.
     assert warm_call < task
 
@@ -94,8 +118,8 @@ def test_idle_engines_stop_and_come_back(open_session: Open, work: ModuleType) -
     session = open_session()
     with session.interactive(engines=1, idle=1) as warm:
         assert warm.submit(work.square, 2).result(DEADLINE) == 4
-        assert warm._lane is not None
-        path = at("jobs", warm._lane.facts.job_id, "tasks")
+        assert warm._engines.lane is not None
+        path = at("jobs", warm._engines.lane.facts.job_id, "tasks")
         living = lambda: list(session.manager.service.list(path, filter="state ne 'completed'"))  # noqa: E731
         wait_until(lambda: not living(), "the engine to stop")
         assert warm.submit(work.square, 3).result(DEADLINE) == 9
@@ -111,8 +135,8 @@ def test_clients_share_engines(open_session: Open, work: ModuleType) -> None:
         many[0].result(DEADLINE)
         assert single.submit(work.square, 6).result(DEADLINE) == 36
         assert sum(future.done() for future in many) < 60
-        assert busy._lane is not None
-        assert single._lane is not None
-        assert busy._lane.queue == single._lane.queue
+        assert busy._engines.lane is not None
+        assert single._engines.lane is not None
+        assert busy._engines.lane.name == single._engines.lane.name
         for future in many:
             future.cancel()
