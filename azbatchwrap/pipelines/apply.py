@@ -53,6 +53,8 @@ class Apply:
         jobs = {key: lambda change=change: self._do(self._steps[change.key], change) for key, change in work.items()}
         needs = {key: self._all_needs(key) for key in work}
         writes_components = any(isinstance(self._steps[key], StepComponent | PipelineComponent) for key in work)
+        if writes_components:
+            sdk.check_installed()
         with sdk.importing(wanted=writes_components):
             scheduler.run(jobs, needs, self._context.arm.stop)
         record.write(self._context, self._steps.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import tempfile
@@ -20,8 +21,19 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 
+_MISSING = "azure-ai-ml writes the scoring step and the pipeline, and is not installed: pip install 'azbatchwrap[aml]'"
 _imported = threading.Event()
 _imported.set()
+
+
+def check_installed() -> None:
+    """Before anything is made that would wait for the SDK. Raises ConfigurationError."""
+    try:
+        found = importlib.util.find_spec("azure.ai.ml")
+    except ModuleNotFoundError:  # not even azure.ai
+        found = None
+    if found is None:
+        raise ConfigurationError(_MISSING)
 
 
 @contextlib.contextmanager
@@ -78,7 +90,7 @@ def _client(context: Context) -> MLClient:
     try:
         from azure.ai.ml import MLClient
     except ImportError as error:
-        raise ConfigurationError(f"{error}. Install what batchcreate needs: pip install 'azbatchwrap[aml]'") from error
+        raise ConfigurationError(f"{_MISSING} ({error})") from error
     cloud, settings = context.arm.cloud, context.settings
     options: dict[str, Any] = {}
     if not cloud.is_public:

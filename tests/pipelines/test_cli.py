@@ -65,6 +65,18 @@ def test_what_writes_no_component_imports_no_azure_ai_ml(deployed: Driver, words
     assert done.stdout.splitlines()[-1] == "False"
 
 
+def test_without_the_sdk_nothing_is_made(driver: Driver) -> None:
+    code = (
+        "import sys\nsys.modules['azure.ai.ml'] = None\nfrom azbatchwrap.cli import batchcreate\n"
+        "sys.exit(batchcreate._run(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "apply", "--yes", "--config", str(driver.file)]
+    done = subprocess.run(command, env=driver.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'azbatchwrap[aml]'" in done.stderr
+    assert driver.planned()["resource group"] == "create"
+
+
 @pytest.mark.parametrize("verb", sorted(batchcreate.cli.commands))
 def test_every_verb_has_help_with_an_example(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     code, out, _ = run(capsys, verb, "--help")
