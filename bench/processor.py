@@ -2,6 +2,9 @@
 
 A fast static server is nginx from the system's packages; the full one is this module's own (a process of its own).
 Every worker is a fresh process.
+
+On a machine that others use too, rates say little: compare the processor time per message, and two checkouts by runs
+that alternate: ``python -m bench.processor --against ../other-checkout``.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +137,8 @@ async def serve_limited(port: int) -> None:
 # --- what is measured, each in a process of its own -------------------------------------------------------------------
 
 
-async def bare(url: str, count: int) -> float:
-    """What is to be had: a loop of posts without queue, retries or results."""
+async def bare(url: str, count: int) -> dict[str, float]:
+    """What is to be had: a loop of posts without queue, retries or results. ``cpu``: microseconds per request."""
     import aiohttp
 
     left = iter(range(count))
@@ -147,9 +150,10 @@ async def bare(url: str, count: int) -> float:
                     await response.read()
                     assert response.status == 200
 
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         await asyncio.gather(*(loop() for _ in range(FLYING)))
-        return count / (time.perf_counter() - began)
+        seconds, worked = time.perf_counter() - began, time.process_time() - worked
+    return {"rate": count / seconds, "cpu": worked / count * 1e6}
 
 
 async def public_shape(url: str, redis_url: str, count: int) -> float:
@@ -179,7 +183,16 @@ async def public_shape(url: str, redis_url: str, count: int) -> float:
     return rate
 
 
+async def _served(queue: Any) -> float:
+    """Processor time that the queue's server has used (seconds); 0 for queues without one."""
+    if not hasattr(queue, "redis"):
+        return 0.0
+    facts = await queue.redis.info("cpu")
+    return float(facts["used_cpu_user"] + facts["used_cpu_sys"])
+
+
 async def ours(queue_url: str, url: str, count: int, concurrency: int) -> dict[str, float]:
+    """Everything answered durably. ``cpu`` and ``server``: microseconds of the worker and the queue's server."""
     from azbatchwrap.processor.message import Reader
     from azbatchwrap.processor.run import Line, RunOptions, processor
     from azbatchwrap.processor.worker import WorkerOptions
@@ -191,17 +204,20 @@ async def ours(queue_url: str, url: str, count: int, concurrency: int) -> dict[s
         with tempfile.TemporaryDirectory(prefix="bench-spool-") as spool:
             options = RunOptions([url], Path(spool), WorkerOptions(concurrency))
             async with processor([Line(queue_from_url(queue_url, Reader()))], options) as worker:
-                began = time.perf_counter()
+                server = await _served(queue)
+                began, worked = time.perf_counter(), time.process_time()
                 task = asyncio.create_task(worker.run())
                 while worker.metrics.results.total < count:  # noqa: ASYNC110 - a counter sets no event
                     await asyncio.sleep(0.01)
-                seconds = time.perf_counter() - began
+                seconds, worked = time.perf_counter() - began, time.process_time() - worked
+                server = await _served(queue) - server
                 worker.stop()
                 await task
                 attempts = worker.metrics.attempts.total
                 assert worker.metrics.results.values["OK"] == count
         assert (await queue.stats()).results == count
-    return {"rate": count / seconds, "attempts": attempts / count}
+    cpu = {"cpu": worked / count * 1e6, "server": server / count * 1e6}
+    return {"rate": count / seconds, "attempts": attempts / count, **cpu}
 
 
 async def claims(queue_url: str, count: int) -> dict[str, float]:
@@ -231,10 +247,13 @@ async def _claims_per_second(queue: Any, rounds: int) -> float:
     return rounds * 50 / (time.perf_counter() - began)
 
 
-def measured(way: str, **given: object) -> Any:
-    """What ``way`` gives in a fresh process."""
+def measured(way: str, checkout: Path = ROOT, **given: object) -> Any:
+    """What ``way`` of ``checkout`` gives in a fresh process."""
     words = [sys.executable, "-m", "bench.processor", "--way", way, "--given", json.dumps(given)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False, cwd=ROOT)
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=900, check=False, cwd=checkout, env=environment
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
     return json.loads(done.stdout)
@@ -254,20 +273,45 @@ def _speed(url: str, redis_url: str, folder: Path) -> Iterator[Figure]:
         on_redis.append(measured("ours", queue_url=_queue_url(redis_url), url=url, count=MESSAGES, concurrency=FLYING))
         path = f"sqlite:///{folder}/speed{number}.sqlite"
         on_sqlite.append(measured("ours", queue_url=path, url=url, count=SQLITE_MESSAGES, concurrency=FLYING))
-    loop = statistics.median(loops)
+    loop = statistics.median(one["rate"] for one in loops)
     for name, found, target in (("Redis", on_redis, 0.6), ("SQLite, synchronous=FULL", on_sqlite, 0.25)):
         rate = statistics.median(one["rate"] for one in found)
         # Each against the loop that ran beside it: the machine is not equally fast all the time.
-        ratio = statistics.median(one["rate"] / beside for one, beside in zip(found, loops, strict=True))
+        ratio = statistics.median(one["rate"] / beside["rate"] for one, beside in zip(found, loops, strict=True))
         yield Figure(
             f"requests at {FLYING} in flight, {name}", f"{rate:,.0f}/s", f"bare aiohttp loop {loop:,.0f}/s",
-            ratio, target, note="each answered durably",
+            ratio, target, note=f"each answered durably; processor time per message {_times(found)}, loop {_times(loops)}",
         )  # fmt: skip
     rate = statistics.median(one["rate"] for one in on_redis)
     public = measured("public", url=url, redis_url=redis_url, count=100)
     yield Figure(
         "against look every 1 s, take 10", f"{rate:,.0f}/s", f"{public:.1f}/s", rate / public, 300.0, note="on Redis"
     )
+
+
+def _times(found: Sequence[dict[str, float]]) -> str:
+    own = f"{statistics.median(one['cpu'] for one in found):.0f} µs"
+    server = statistics.median(one.get("server", 0.0) for one in found)
+    return f"{own} + {server:.0f} µs of the queue's server" if server else own
+
+
+def compare(other: Path) -> None:
+    """This checkout and ``other`` in turn, on Redis."""
+    with tempfile.TemporaryDirectory(prefix="bench-processor-") as name:
+        folder = Path(name)
+        with static_server(folder) as url, redis_server(folder) as redis_url:
+            found: dict[Path, list[dict[str, float]]] = {ROOT: [], other.resolve(): []}
+            for _ in range(ROUNDS):
+                for checkout, runs in found.items():
+                    runs.append(
+                        measured(
+                            "ours", checkout, queue_url=_queue_url(redis_url), url=url, count=MESSAGES,
+                            concurrency=FLYING,
+                        )
+                    )  # fmt: skip
+            for checkout, runs in found.items():
+                rates = ", ".join(f"{one['rate']:,.0f}/s" for one in runs)
+                print(f"{checkout}: {rates}; processor time per message {_times(runs)}")
 
 
 def _manners(redis_url: str) -> Iterator[Figure]:
@@ -311,6 +355,7 @@ def main() -> None:
     parser.add_argument("--way", choices=WAYS)
     parser.add_argument("--given", type=json.loads, default={})
     parser.add_argument("--serve-limited", type=int)
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, in turn with this one")
     chosen = parser.parse_args()
     import uvloop
 
@@ -318,6 +363,8 @@ def main() -> None:
         uvloop.run(serve_limited(chosen.serve_limited))
     elif chosen.way:
         print(json.dumps(uvloop.run(WAYS[chosen.way](**chosen.given))))
+    elif chosen.against:
+        compare(chosen.against)
     else:
         for figure in figures():
             print(figure.line(), flush=True)

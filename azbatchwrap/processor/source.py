@@ -72,6 +72,7 @@ class Source:
         self._burials: list[Ending] = []
         self._retries: list[tuple[Flight, Retry]] = []
         self._spooled: set[Flight] = set()
+        self._stored = asyncio.Event()
         self._flushed = asyncio.Event()
         self._flushed.set()
 
@@ -81,6 +82,7 @@ class Source:
         """Claim no more."""
         self._closing = True
         self._room.set()
+        self._stored.set()
 
     def is_closing(self) -> bool:
         return self._closing
@@ -142,7 +144,8 @@ class Source:
         while not self.is_closing():
             await self._room.wait()
             if len(self._endings) > ENDINGS_LIMIT:
-                await asyncio.sleep(IDLE_CAP)
+                self._stored.clear()
+                await self._stored.wait()
                 continue
             wanted = min(CLAIM_LIMIT, self._options.prefetch - self._waiting)
             if wanted <= 0:
@@ -174,10 +177,11 @@ class Source:
         """Hand endings to the queue as they gather."""
         while True:
             await self._dirty.wait()
-            if len(self.flights) > GATHER_ABOVE:
+            if len(self.flights) > GATHER_ABOVE and len(self._endings) < FLUSH_LIMIT:
                 await asyncio.sleep(GATHER_TIME)
             self._dirty.clear()
             self._endings = await self._flush_endings(self._endings, self.queue.complete)
+            self._stored.set()
             self._burials = await self._flush_endings(self._burials, self.queue.bury)
             await self._flush_retries()
             if self._endings or self._burials or self._retries:

@@ -45,20 +45,27 @@ local function store(id, fingerprint, code, status, attempts, error, payload)
   return 1
 end
 
-local function drop(id)
-  redis.call('DEL', message(id))
-  redis.call('ZREM', deadlines, id)
-  redis.call('ZREM', ages, id)
-  if redis.call('ZREM', leased, id) == 0 and redis.call('ZREM', ready, id) == 0 then
-    redis.call('ZREM', delayed, id)
-  end
+-- Many at once: each command is a line in the server's log.
+local function add(set, pairs)
+  if #pairs > 0 then redis.call('ZADD', set, unpack(pairs)) end
+end
+
+-- Messages that have ended; gives how many of them were leased.
+local function drop(ids)
+  if #ids == 0 then return 0 end
+  local keys = {}
+  for i, id in ipairs(ids) do keys[i] = message(id) end
+  redis.call('DEL', unpack(keys))
+  redis.call('ZREM', deadlines, unpack(ids))
+  redis.call('ZREM', ages, unpack(ids))
+  return redis.call('ZREM', leased, unpack(ids))
 end
 
 -- End a message with a result. Its fingerprint lives on in `done`.
 local function finish(id, code, status, attempts, error, payload, fingerprint)
   fingerprint = fingerprint or redis.call('HGET', message(id), 'fingerprint') or ''
   local stored = store(id, fingerprint, code, status, attempts, error, payload)
-  drop(id)
+  if drop({id}) == 0 and redis.call('ZREM', ready, id) == 0 then redis.call('ZREM', delayed, id) end
   return stored
 end
 
