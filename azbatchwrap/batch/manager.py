@@ -359,7 +359,9 @@ class AzureBatch:
         return self._add(job_id, manifest.from_tuples(tasks), whole=isinstance(tasks, list | tuple))
 
     def add_task_to_job(self, job_id: str, task_id: int | str, input_command: object) -> str:
-        """Add one task under an id of one's own; the id as text."""
+        """Add one task under an id of one's own; the id as text. Raises ManifestError, Conflict for an id that is taken."""
+        if not names.is_id(str(task_id)):
+            raise ManifestError(f"task id {str(task_id)!r}: 1 to 64 of the characters A-Z a-z 0-9 _ - are allowed")
         record = next(manifest.from_tuples([input_command]))
         return self._add(job_id, iter((replace(record, id=str(task_id)),)), whole=True)[0]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import orjson
 
@@ -61,6 +61,16 @@ _WAYS_OUT = {
     "PoolBeingResized": "Wait until it has the nodes asked for (wait_for_pool), then resize it again.",
     "JobCompleted": "The job has ended and takes nothing more: create_a_job() makes another one.",
     "JobBeingTerminated": "The job is ending and takes nothing more: create_a_job() makes another one.",
+}
+#: What is missing, by the code that says so: its name stands behind this part of the address.
+_MISSING = {
+    "PoolNotFound": ("pools", "pool"),
+    "JobNotFound": ("jobs", "job"),
+    "TaskNotFound": ("tasks", "task"),
+    "NodeNotFound": ("nodes", "node"),
+    "FileNotFound": ("files", "file"),
+    # Answers to HEAD have no body, and only files are asked for so.
+    "NotFound": ("files", "file"),
 }
 _SIGNATURE = re.compile(r"(?i)(\bsig=)[^&\s\"'<>]+")
 
@@ -415,7 +425,9 @@ def _refused(error: HttpResponseError, what: str) -> _Failure:
     code, message = _reason(error)
     retry_after = parse_retry_after(headers.get("Retry-After"))
     request_id = headers.get("request-id")
-    text = redact(f"{what}: {status} {code}: {message}") + (f" (request {request_id})" if request_id else "")
+    text = _missing(code, what) + redact(f"{what}: {status} {code}: {message}")
+    if request_id:
+        text += f" (request {request_id})"
     way_out = _WAYS_OUT.get(code) or _WAYS_OUT.get(str(status))
     if way_out:
         text += f"\n{way_out}"
@@ -427,6 +439,16 @@ def _refused(error: HttpResponseError, what: str) -> _Failure:
         uncertain=retry and status not in (429, 503),
         retry_after=retry_after,
     )
+
+
+def _missing(code: str, what: str) -> str:
+    """What there is none of, in words, where the code and the address of the request tell."""
+    folder, kind = _MISSING.get(code, ("", ""))
+    _, there, names = what.partition(f"/{folder}/")
+    if not kind or not there:
+        return ""
+    name = names if kind == "file" else names.partition("/")[0]
+    return f"there is no {kind} {unquote(name)!r}: "
 
 
 def _reason(error: HttpResponseError) -> tuple[str, str]:

@@ -258,6 +258,14 @@ def test_an_id_that_exists_is_a_conflict_and_the_other_tasks_are_added(desk):
     assert len(desk.batch.get_results(job_id, timeout=PATIENCE)) == 2
 
 
+@pytest.mark.parametrize("task_id", ["", "a b/ü", "x" * 65, -1.5])
+def test_an_id_that_no_task_can_have_is_refused_before_anything_is_sent(desk, task_id):
+    desk.task("echo.py", ECHO)
+    job_id = desk.batch.create_a_job(task_files=desk.storage.get_batch_task_files())
+    with pytest.raises(ManifestError, match="task id"):
+        desk.batch.add_task_to_job(job_id, task_id, ("echo.py", "1"))
+
+
 def test_a_manifest_with_ids_dependencies_and_a_container_of_its_own(desk):
     desk.task("echo.py", ECHO)
     container = f"own-{secrets.token_hex(4)}"

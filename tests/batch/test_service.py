@@ -48,6 +48,24 @@ def test_a_refusal_is_told_by_status_and_code_and_not_tried_again(door, status, 
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "code", "words"),
+    [
+        ("GET", "/pools/my%20pool", "PoolNotFound", "there is no pool 'my pool': GET"),
+        ("POST", "/jobs/j/terminate", "JobNotFound", "there is no job 'j': POST"),
+        ("GET", "/jobs/j/tasks/t/files", "TaskNotFound", "there is no task 't': GET"),
+        ("GET", "/jobs/j/tasks/t/files/wd/a.txt", "FileNotFound", "there is no file 'wd/a.txt': GET"),
+        ("HEAD", "/jobs/j/tasks/t/files/stdout.txt", None, "there is no file 'stdout.txt': HEAD"),
+        ("GET", "/", "ResourceNotFound", "GET"),
+    ],
+)
+def test_what_is_missing_is_named_first(door, method, path, code, words):
+    door.answers.add(method, URL + path, status=404, json=code and error_body(code))
+    with pytest.raises(NotFound) as caught:
+        door.service.request(method, path)
+    assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize(
     ("status", "code", "words"),
     [
         (403, "AuthenticationFailed", "key or role assignment"),
