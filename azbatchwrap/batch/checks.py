@@ -14,11 +14,9 @@ from azbatchwrap.storage.account import Account
 from azbatchwrap.storage.inventory import list_blobs
 from azbatchwrap.storage.wire import BlobWire
 
+from .capacity import UNKNOWN, Demand, capacity_of
 from .pools import Pools
 from .service import Service
-
-#: What only Azure's management plane knows.
-UNKNOWN = "unknown (Azure's management plane knows it: pip install 'azbatchwrap[mgmt]')"
 
 #: A check that waits for a service that is away would tell late what is known at once.
 IMPATIENT = Backoff(attempts=2, base=0.5)
@@ -43,9 +41,27 @@ def checks(settings: Settings) -> Iterator[Check]:
     if account.ok:
         yield _attempt("image", lambda: _image(service, settings))
         yield _attempt("pools", lambda: _running(service, settings))
-    local = "this machine is the node" if settings.is_local else UNKNOWN
-    yield Check("VM size", None, f"{settings.pool.vm_size}: {local}")
-    yield Check("quota", None, "none on this machine" if settings.is_local else UNKNOWN)
+        yield from _room(service, settings)
+
+
+def _room(service: Service, settings: Settings) -> Iterator[Check]:
+    """Whether the configured nodes would fit beside what runs, as far as anybody says."""
+    pool = settings.pool
+    if settings.management is None:
+        why = "this machine is the node" if settings.is_local else UNKNOWN
+        yield Check("VM size", None, f"{pool.vm_size}: {why}")
+        yield Check("quota", None, "none on this machine" if settings.is_local else UNKNOWN)
+        return
+    try:
+        capacity = capacity_of(settings, service)
+    except AzBatchWrapError as error:
+        yield Check("quota", ok=False, detail=str(error), wrong_use=isinstance(error, ConfigurationError))
+        return
+    size = capacity.size(pool.vm_size)
+    said = str(size) if size else f"{pool.vm_size} is not offered in the account's location"
+    yield Check("VM size", ok=size is not None, detail=said, wrong_use=size is None)
+    for share in capacity.shares(Demand("", pool.vm_size, pool.node_count)):
+        yield Check(f"quota: {share.what}", ok=share.fits, detail=str(share).partition(": ")[2])
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Check:

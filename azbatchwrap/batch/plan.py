@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from azbatchwrap.errors import NotFound
+from azbatchwrap.errors import AzBatchWrapError, NotFound
 
-from .checks import UNKNOWN
+from .capacity import UNKNOWN, Demand, Share, capacity_of
 from .manager import AzureBatch
+from .prices import Price
 from .service import Json
 
 #: Files that are named one by one.
@@ -28,7 +29,10 @@ class PlannedFile:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPool:
-    """The pool of a run. ``nodes`` is its target; ``formula`` is what scales it, empty for a fixed size."""
+    """The pool of a run, with at most ``nodes`` dedicated ones and ``spot_nodes``; ``formula`` scales it, if there is one.
+
+    ``least`` are the dedicated nodes that it has while it is used at all.
+    """
 
     pool_id: str
     is_new: bool
@@ -36,7 +40,31 @@ class PlannedPool:
     nodes: int
     slots: int
     image: str
+    spot_nodes: int = 0
     formula: str = ""
+    least: int | None = None
+
+    def __str__(self) -> str:
+        nodes = f"{self.nodes}" if self.least in {None, self.nodes} else f"{self.least} to {self.nodes}"
+        spot = f" and {self.spot_nodes} spot nodes" if self.spot_nodes else ""
+        scaled = "scaled by a formula" if self.formula else "fixed"
+        made = "would be made" if self.is_new else "is used again"
+        return f"{self.pool_id} {made}: {nodes} nodes{spot} ({scaled}) of {self.vm_size}, {self.slots} slots each"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Whether the account has room for the pool. ``unknown`` says why that cannot be told; then all else is empty."""
+
+    unknown: str = ""
+    size: str = ""
+    shares: tuple[Share, ...] = ()
+
+    def lines(self) -> list[str]:
+        """In words."""
+        if self.unknown:
+            return [f"quota: {self.unknown}"]
+        return [f"VM size: {self.size}", *(f"quota: {share}" for share in self.shares)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +75,7 @@ class Plan:
     tasks: Mapping[str, int]
     files: tuple[PlannedFile, ...]
     pool: PlannedPool
+    room: Room
     is_local: bool
     done: int = 0
 
@@ -59,32 +88,29 @@ class Plan:
         """Node time that the tasks take when each runs so long and every slot is used."""
         return (self.count - self.done) * task_seconds / self.pool.slots / 3600
 
-    def lines(self, *, task_seconds: float | None = None, price: float | None = None) -> list[str]:
-        """The plan in words. ``price`` is of one node for an hour, in whatever currency."""
+    def cost(self, task_seconds: float, price: Price) -> float:
+        """Of that node time, on the pool's mixture of nodes."""
+        return price.of(self.node_hours(task_seconds), self.pool.nodes, self.pool.spot_nodes)
+
+    def lines(self, *, task_seconds: float | None = None, price: Price | None = None) -> list[str]:
+        """The plan in words."""
         new = [file for file in self.files if not file.stored]
-        pool = self.pool
         found = [f"{self.source}: {self.count} tasks" + (f", {self.done} of them done already" if self.done else "")]
         found += [f"  {count} x {what}" for what, count in sorted(self.tasks.items())]
         found.append(f"files: {len(self.files)}, {len(new)} to upload ({sum(file.size for file in new)} bytes)")
         found += [f"  + {file.name} ({file.size} bytes)" for file in new[:MOST_NAMED]]
         found += [f"  + {len(new) - MOST_NAMED} more"] if len(new) > MOST_NAMED else []
-        made = "would be made" if pool.is_new else "is used again"
-        scaled = "scaled by a formula" if pool.formula else "fixed"
-        found.append(
-            f"pool: {pool.pool_id} {made}: {pool.nodes} nodes ({scaled}) of {pool.vm_size}, {pool.slots} slots each"
-        )
-        found.append(f"image: {pool.image}")
-        found.append(f"quota: {'none on this machine' if self.is_local else UNKNOWN}")
+        found += [f"pool: {self.pool}", f"image: {self.pool.image}", *self.room.lines()]
         found.append(f"cost: {self._cost(task_seconds, price)}")
         return found
 
-    def _cost(self, task_seconds: float | None, price: float | None) -> str:
+    def _cost(self, task_seconds: float | None, price: Price | None) -> str:
         if task_seconds is None:
             return "unknown until a task's duration is given"
-        hours = self.node_hours(task_seconds)
-        if self.is_local:
-            return f"{hours:.2f} node-hours, for nothing on this machine"
-        return f"{hours:.2f} node-hours" + (f", {hours * price:.2f}" if price is not None else "; no price was given")
+        hours = f"{self.node_hours(task_seconds):.2f} node-hours"
+        if price is not None:
+            return f"{hours}, {self.cost(task_seconds, price):.2f} {price.currency}".rstrip()
+        return f"{hours}, for nothing on this machine" if self.is_local else f"{hours}; no price was given"
 
 
 def planned_files(batch: AzureBatch, files: Mapping[str, Path | bytes]) -> tuple[PlannedFile, ...]:
@@ -93,32 +119,69 @@ def planned_files(batch: AzureBatch, files: Mapping[str, Path | bytes]) -> tuple
     return tuple(PlannedFile(name, size, stored) for name, (size, stored) in sorted(found.items()))
 
 
-def planned_pool(
-    batch: AzureBatch,
-    pool_id: str,
-    *,
-    nodes: int,
-    vm_size: str | None = None,
-    slots: int | None = None,
-    formula: str = "",
-) -> PlannedPool:
-    """The pool as it is, or as it would be made."""
-    settings = batch.settings.pool
-    image, replaced = batch.pools.image()
+@dataclass(frozen=True, slots=True)
+class PoolWish:
+    """The pool that a run asks for. What is ``None`` is as configured; without ``nodes``, the pool must be there."""
+
+    pool_id: str
+    nodes: int | None = None
+    spot_nodes: int = 0
+    least: int | None = None
+    vm_size: str | None = None
+    slots: int | None = None
+    formula: str = ""
+    capabilities: frozenset[str] = frozenset()
+
+
+def planned_pool(batch: AzureBatch, wish: PoolWish) -> PlannedPool:
+    """The pool as it is, or as it would be made. Raises NotFound for one that must be there and is not."""
     try:
-        there: Json | None = batch.pools.get(pool_id)
+        return _as_it_is(batch.pools.get(wish.pool_id), wish)
     except NotFound:
-        there = None
-    if there is None:
-        slots, size = slots or settings.slots_per_node, vm_size or settings.vm_size
-        return PlannedPool(pool_id, True, size, nodes, slots, f"{image}{f' ({replaced})' if replaced else ''}", formula)
-    reference = (there.get("virtualMachineConfiguration") or {}).get("imageReference") or {}
-    named = " ".join(str(reference.get(key, "")) for key in ("publisher", "offer", "sku"))
-    target = int(there.get("targetDedicatedNodes", 0)) + int(there.get("targetLowPriorityNodes", 0))
-    slots = int(there.get("taskSlotsPerNode", 1))
+        if wish.nodes is None:
+            raise
+    settings = batch.settings.pool
+    image, replaced = batch.pools.image(wish.capabilities)
     return PlannedPool(
-        pool_id, False, str(there["vmSize"]), target, slots, named, str(there.get("autoScaleFormula", ""))
+        wish.pool_id,
+        is_new=True,
+        vm_size=wish.vm_size or settings.vm_size,
+        nodes=wish.nodes,
+        slots=wish.slots or settings.slots_per_node,
+        image=f"{image}{f' ({replaced})' if replaced else ''}",
+        spot_nodes=wish.spot_nodes,
+        formula=wish.formula,
+        least=wish.least,
     )
+
+
+def _as_it_is(pool: Json, wish: PoolWish) -> PlannedPool:
+    reference = (pool.get("virtualMachineConfiguration") or {}).get("imageReference") or {}
+    own = reference.get("virtualMachineImageId")
+    return PlannedPool(
+        pool["id"],
+        is_new=False,
+        vm_size=str(pool["vmSize"]),
+        nodes=max(wish.nodes or 0, int(pool.get("targetDedicatedNodes", 0))),
+        slots=int(pool.get("taskSlotsPerNode", 1)),
+        image=own or " ".join(str(reference.get(key, "")) for key in ("publisher", "offer", "sku")),
+        spot_nodes=max(wish.spot_nodes, int(pool.get("targetLowPriorityNodes", 0))),
+        formula=str(pool.get("autoScaleFormula", "")),
+        least=wish.least,
+    )
+
+
+def room_for(batch: AzureBatch, pool: PlannedPool) -> Room:
+    """What the management plane says of the pool; where there is none, or it does not answer, why not."""
+    if batch.settings.management is None:
+        return Room("none on this machine" if batch.settings.is_local else UNKNOWN)
+    try:
+        capacity = capacity_of(batch.settings, batch.service)
+    except AzBatchWrapError as error:
+        return Room(f"unknown ({error})")
+    size = capacity.size(pool.vm_size)
+    named = str(size) if size is not None else f"{pool.vm_size} is not offered in the account's location"
+    return Room("", named, capacity.shares(Demand(pool.pool_id, pool.vm_size, pool.nodes, pool.spot_nodes)))
 
 
 def counted(names: Iterable[str]) -> dict[str, int]:

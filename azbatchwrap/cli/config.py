@@ -50,6 +50,8 @@ def show(project: str | None, as_json: bool) -> None:
         "storage_account": settings.storage.name,
         "storage_connection_string": settings.storage.connection_string,
         "storage_url": settings.storage.blob_url,
+        "subscription": settings.management.subscription if settings.management else None,
+        "cloud_metadata": settings.management.metadata_url or None if settings.management else None,
         "project": settings.project,
         **{
             name: getattr(settings.pool, name)

@@ -17,11 +17,13 @@ from azbatchwrap.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from azbatchwrap.batch.plan import Plan
+    from azbatchwrap.batch.prices import Price
 
 EPILOG = """\b
 Examples:
   azbatchwrap plan task.json --input data.csv
   azbatchwrap plan driver.py --task-seconds 90 --price 0.096
+  azbatchwrap plan driver.py --task-seconds 90 --prices prices.json --json
 """
 
 
@@ -33,6 +35,9 @@ Examples:
 @click.option("--tasks-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the task files are.")
 @click.option("--task-seconds", type=click.FloatRange(0, min_open=True), help="How long a task takes, for the cost.")
 @click.option("--price", type=click.FloatRange(0), help="What a node costs per hour.")
+@click.option(
+    "--prices", type=click.Path(path_type=Path, dir_okay=False), help="A table of what nodes cost, by VM size."
+)
 @project_option
 @json_option
 def plan(
@@ -42,6 +47,7 @@ def plan(
     tasks_dir: Path | None,
     task_seconds: float | None,
     price: float | None,
+    prices: Path | None,
     project: str | None,
     as_json: bool,
 ) -> None:
@@ -49,17 +55,47 @@ def plan(
 
     A script runs with its sessions dry: up to where it wants a result.
     """
+    if price is not None and prices is not None:
+        raise click.UsageError("--price and --prices say the same twice")
     plans = _of_script(source) if source.suffix == ".py" else [_of_manifest(source, inputs, tasks_dir, project)]
+    table = _price_table(price, prices, plans)
     if as_json:
-        print_json([dataclasses.asdict(one) for one in plans])
+        print_json([_facts(one, task_seconds, table.get(one.pool.vm_size)) for one in plans])
         return
     for one in plans:
-        click.echo("\n".join([*one.lines(task_seconds=task_seconds, price=price), *_sizes(one)]))
+        lines = one.lines(task_seconds=task_seconds, price=table.get(one.pool.vm_size))
+        click.echo("\n".join([*lines, *(str(size) for size in _sizes(one))]))
+
+
+def _price_table(price: float | None, prices: Path | None, plans: list[Plan]) -> dict[str, Price]:
+    """VM size -> price, of the pools in these plans. Raises ConfigurationError for a size that the table lacks."""
+    from azbatchwrap.batch.prices import Price, read_prices
+
+    sizes = {one.pool.vm_size for one in plans}
+    if prices is None:
+        return {} if price is None else dict.fromkeys(sizes, Price(price, price))
+    table = read_prices(prices)
+    found = {size: table.of(size) for size in sizes}
+    if missing := sorted(size for size, known in found.items() if known is None):
+        raise ConfigurationError(f"{prices} has no price of {', '.join(missing)}")
+    return {size: known for size, known in found.items() if known is not None}
+
+
+def _facts(one: Plan, task_seconds: float | None, price: Price | None) -> dict[str, object]:
+    """The plan for programs: as it is, with what follows from it."""
+    facts = dataclasses.asdict(one)
+    facts["room"]["shares"] = [{**dataclasses.asdict(share), "fits": share.fits} for share in one.room.shares]
+    facts["formula_sizes"] = [dataclasses.asdict(size) for size in _sizes(one)]
+    if task_seconds is not None:
+        facts["node_hours"] = one.node_hours(task_seconds)
+        if price is not None:
+            facts["cost"] = {"amount": one.cost(task_seconds, price), "currency": price.currency}
+    return facts
 
 
 def _of_manifest(path: Path, inputs: tuple[str, ...], tasks_dir: Path | None, project: str | None) -> Plan:
     from azbatchwrap import manifest
-    from azbatchwrap.batch.plan import Plan, counted, planned_files, planned_pool
+    from azbatchwrap.batch.plan import Plan, PoolWish, counted, planned_files, planned_pool, room_for
     from azbatchwrap.batch.reuse import find_pool
     from azbatchwrap.manifest import check_inputs
 
@@ -71,12 +107,13 @@ def _of_manifest(path: Path, inputs: tuple[str, ...], tasks_dir: Path | None, pr
         for module in work.module_paths:
             batch.storage.add_task_file_path(module)
         check_inputs(work, batch.storage.input_names())
-        pool_id = find_pool(batch) or "a new pool"
+        pool = planned_pool(batch, PoolWish(find_pool(batch) or "a new pool", settings.pool.node_count))
         return Plan(
             str(path),
             counted(record.module for record in work.records),
             planned_files(batch, batch.storage.chosen_files()),
-            planned_pool(batch, pool_id, nodes=settings.pool.node_count),
+            pool,
+            room_for(batch, pool),
             settings.is_local,
         )
 
@@ -100,18 +137,31 @@ def _of_script(path: Path) -> list[Plan]:
         return [session.plan() for session in sessions]
 
 
-def _sizes(one: Plan) -> list[str]:
-    """What the pool's formula comes to when the run begins, and when all its tasks are waiting."""
+@dataclasses.dataclass(frozen=True)
+class FormulaSize:
+    """What a pool's formula comes to with so many tasks pending all the time."""
+
+    pending: int
+    dedicated: int
+    spot: int
+
+    def __str__(self) -> str:
+        when = f"with {self.pending} tasks pending" if self.pending else "at the beginning"
+        return f"formula {when}: {self.dedicated} dedicated and {self.spot} spot nodes"
+
+
+def _sizes(one: Plan) -> list[FormulaSize]:
+    """Of the pool's formula, when the run begins and when all its tasks are waiting."""
     if not one.pool.formula:
         return []
     from azbatchwrap.local.batch.autoscale import SAMPLE_PERIOD, PoolNow, SampleHistory, evaluate
 
     now, found = datetime.now(timezone.utc), []
-    for words, pending in (("at the beginning", None), (f"with {one.count} tasks pending", one.count)):
+    for pending in (0, one.count):
         history = SampleHistory()
         for age in range(120, 1, -1) if pending else ():
-            history.record({"$PendingTasks": float(pending or 0)}, now - SAMPLE_PERIOD * age)
+            history.record({"$PendingTasks": float(pending)}, now - SAMPLE_PERIOD * age)
         metrics = {"$TaskSlotsPerNode": float(one.pool.slots)}
-        sizes = evaluate(one.pool.formula, history, now, PoolNow(one.pool.nodes, 0, metrics))
-        found.append(f"formula {words}: {sizes.dedicated} dedicated and {sizes.low_priority} spot nodes")
+        sizes = evaluate(one.pool.formula, history, now, PoolNow(one.pool.nodes, one.pool.spot_nodes, metrics))
+        found.append(FormulaSize(pending, sizes.dedicated, sizes.low_priority))
     return found

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from azbatchwrap.batch.plan import Plan, counted, planned_files, planned_pool
+from azbatchwrap.batch.plan import Plan, counted, planned_files, planned_pool, room_for
 from azbatchwrap.errors import ConfigurationError
 
 from .calls import Call
@@ -47,11 +47,13 @@ def plan_of(session: Session, calls: list[Call], done: int) -> Plan:
     manager = session.manager
     sources = session.jobs.sources({call.target.module for call in calls})
     files = {f"app/{name}": file for name, file in sources.items()}
+    pool = planned_pool(manager, session.pool_wish())
     return Plan(
         session.name or "session",
         counted(str(call.target) for call in calls),
         planned_files(manager, {**files, **manager.storage.chosen_files()}),
-        planned_pool(manager, **session.pool_wishes()),
+        pool,
+        room_for(manager, pool),
         manager.settings.is_local,
         done,
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from azbatchwrap import names
 from azbatchwrap.batch.node_setup import NodeSetup
+from azbatchwrap.batch.plan import PoolWish
 from azbatchwrap.batch.pools import PoolPlan
 from azbatchwrap.batch.service import Json
 from azbatchwrap.config import PoolSettings
@@ -125,6 +126,23 @@ class PoolPolicy(NodeSetup):
 def pool_id_of(policy: PoolPolicy, settings: PoolSettings, project: str) -> str:
     """The id of the pool that this policy makes."""
     return f"{names.container_slug(project)[:40].strip('-')}-{policy.hash(settings, project)}"
+
+
+def wish_of(policy: PoolPolicy | str, settings: PoolSettings, project: str) -> PoolWish:
+    """The pool that this policy would make or find; or the one with this id, which is there. Raises ConfigurationError."""
+    if isinstance(policy, str):
+        return PoolWish(policy)
+    policy.check()
+    return PoolWish(
+        pool_id_of(policy, settings, project),
+        nodes=policy.nodes if policy.most is None else policy.most,
+        spot_nodes=policy.spot_nodes,
+        least=policy.nodes,
+        vm_size=policy.vm_size,
+        slots=policy.slots,
+        formula=policy.formula(datetime.now(timezone.utc)),
+        capabilities=policy.capabilities,
+    )
 
 
 def ensure_pool(batch: AzureBatch, policy: PoolPolicy) -> str:

@@ -10,7 +10,6 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -31,13 +30,13 @@ from .calls import Call, Caller, Options
 from .future import Future
 from .jobs import SessionJobs, Wishes
 from .outcome import reject
-from .policy import PoolPolicy, ensure_pool, pool_id_of
+from .policy import PoolPolicy, ensure_pool, wish_of
 from .sender import Sender
 from .submitting import Calls, Desk
 from .watcher import Watcher
 
 if TYPE_CHECKING:
-    from azbatchwrap.batch.plan import Plan
+    from azbatchwrap.batch.plan import Plan, PoolWish
 
     from .warm import Interactive
 
@@ -171,11 +170,11 @@ class Session(Calls):
         """
         if self._closed:
             return
-        if self._planned is not None:
-            self._plan = self.plan()
         self._closed = True
         atexit.unregister(self._at_exit)
         try:
+            if self._planned is not None:
+                self._plan = self.plan()
             if wait:
                 for opened in self._warm:
                     opened.close()
@@ -296,18 +295,9 @@ class Session(Calls):
         done = self.jobs.count_done(call.future.task_id for call in self._planned)
         return dry.plan_of(self, self._planned, done)
 
-    def pool_wishes(self) -> dict[str, Any]:
-        """The session's pool in the words of `planned_pool`."""
-        if isinstance(self._pool, str):
-            return {"pool_id": self._pool, "nodes": 0}
-        settings, policy = self.manager.settings.pool, self._pool
-        return {
-            "pool_id": pool_id_of(policy, settings, self.manager.storage.project),
-            "nodes": policy.nodes + policy.spot_nodes,
-            "vm_size": policy.vm_size,
-            "slots": policy.slots,
-            "formula": policy.formula(datetime.now(timezone.utc)),
-        }
+    def pool_wish(self) -> PoolWish:
+        """The pool that the session would run on."""
+        return wish_of(self._pool, self.manager.settings.pool, self.manager.storage.project)
 
     def _note(self, futures: list[Future]) -> None:
         self._open_futures.update(futures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -14,7 +15,8 @@ import pytest
 
 from azbatchwrap.batch.sessions import PoolPolicy, Session
 from azbatchwrap.batch.timeline import Span, lanes, svg, utilisation
-from azbatchwrap.errors import ConfigurationError
+from azbatchwrap.errors import ConfigurationError, NotFound
+from tests.fixtures_aml import AmlStack
 from tests.fixtures_stack import LocalStack
 
 ROOT = Path(__file__).parents[3]
@@ -61,6 +63,56 @@ def test_plan_of_a_script(local_stack: LocalStack, tmp_path: Path) -> None:
         assert words in said.stdout
     assert "formula at the beginning: 1 dedicated" in said.stdout
     assert "formula with 50 tasks pending: 4 dedicated" in said.stdout
+
+
+PRICES = {"currency": "EUR", "sizes": {"standard_d2s_v3": {"dedicated": 0.1, "spot": 0.02}}}
+
+
+def test_quota_sizes_and_money(aml_stack: AmlStack, tmp_path: Path) -> None:
+    (tmp_path / "driver.py").write_text(SCRIPT.format(project=f"plan-{secrets.token_hex(3)}"))
+    (tmp_path / "prices.json").write_text(json.dumps(PRICES))
+    words = ("plan", "driver.py", "--task-seconds", "3600", "--prices", "prices.json")
+    said = aml_stack.run(*words, folder=tmp_path)
+    assert said.returncode == 0, said.stderr
+    for line in (
+        "VM size: Standard_D2s_v3: 2 cores, 8 GB, standardDSv3Family",
+        "1 to 4 nodes (scaled by a formula) of standard_d2s_v3",
+        "50.00 node-hours, 5.00 EUR",
+    ):
+        assert line in said.stdout
+    assert re.search(r"quota: dedicated cores: 8 wanted, \d+ in use, 350 allowed$", said.stdout, re.MULTILINE)
+    (plan,) = json.loads(aml_stack.run(*words, "--json", folder=tmp_path).stdout)
+    assert plan["cost"] == {"amount": pytest.approx(5.0), "currency": "EUR"}
+    assert plan["node_hours"] == 50
+    shares = {share["what"]: share for share in plan["room"]["shares"]}
+    assert shares["dedicated cores"]["wanted"] == 8
+    assert shares["dedicated cores"]["fits"] is True
+    assert plan["formula_sizes"][1] == {"pending": 50, "dedicated": 4, "spot": 0}
+
+
+def test_what_does_not_fit_is_told(aml_stack: AmlStack, tmp_path: Path) -> None:
+    checked = aml_stack.run("config", "check", folder=tmp_path, AZBATCHWRAP_NODE_COUNT="400")
+    assert checked.returncode == 3, checked.stderr
+    assert re.search(r"quota: dedicated cores +failed +800 wanted", checked.stdout)
+    checked = aml_stack.run("config", "check", folder=tmp_path, AZBATCHWRAP_VM_SIZE="standard_z9")
+    assert checked.returncode == 2, checked.stderr
+    assert "standard_z9 is not offered" in checked.stdout
+    assert aml_stack.run("config", "check", folder=tmp_path).returncode == 0
+
+
+def test_a_size_without_a_price(local_stack: LocalStack, tmp_path: Path) -> None:
+    (tmp_path / "driver.py").write_text(SCRIPT.format(project="unpriced"))
+    (tmp_path / "prices.json").write_text(json.dumps({"sizes": {"standard_a1_v2": 1}}))
+    said = local_stack.run("plan", "driver.py", "--prices", "prices.json", folder=tmp_path)
+    assert said.returncode == 2
+    assert "prices.json has no price of standard_d2s_v3" in said.stderr
+
+
+def test_a_pool_that_must_be_there(open_session: Open, work: ModuleType) -> None:
+    session = open_session(dry_run=True, pool="nowhere")
+    session.submit(work.square, 2)
+    with pytest.raises(NotFound, match="nowhere"):
+        session.close()
 
 
 def test_plan_of_the_demo_manifest(local_stack: LocalStack) -> None:
@@ -118,5 +170,5 @@ def test_policies_are_planned_too(open_session: Open, work: ModuleType) -> None:
     session = open_session(dry_run=True, pool=PoolPolicy.spot(3, floor=1))
     session.submit(work.square, 2)
     pool = session.plan().pool
-    assert (pool.is_new, pool.nodes) == (True, 4)
+    assert (pool.is_new, pool.nodes, pool.spot_nodes) == (True, 1, 3)
     assert "$TargetLowPriorityNodes" in pool.formula
