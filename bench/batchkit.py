@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ ROUNDS = 3
 DELAY = 0.020
 PUBLIC = "batchkit==0.10.4"
 PROGRAM = Path(__file__).parent / "public_kit" / "batch_request.py"
+PUBLIC_ENVIRONMENT = {"PYTHONPATH": str(PROGRAM.parent)}
 #: Seconds that the slowest run may take.
 LIMIT = 900.0
 
@@ -229,10 +230,14 @@ class Watch:
         return found
 
 
-def measure(command: list[str], there: Endpoints, *, every: float = 0.1, **options: Any) -> Run:
+def measure(command: list[str], there: Endpoints, *, every: float = 0.1, **environment: str) -> Run:
     there.stats()
+    # What pip installs is compiled; so is this, from the first run on.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**env, **environment}
+    )
     assert process.stderr is not None
     errors: list[str] = []
     reader = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
@@ -280,21 +285,17 @@ def public(there: Endpoints, folder: Path, inputs: Path) -> Run:
     entries = json.loads(there.config.read_text())
     config = folder / "public.json"
     config.write_text(json.dumps({k: {n: v for n, v in e.items() if n != "url"} for k, e in entries.items()}))
-    return measure(command_of_public(config, inputs, outputs), there, env=public_environment(os.environ))
+    return measure(command_of_public(config, inputs, outputs), there, **PUBLIC_ENVIRONMENT)
 
 
 def command_of_public(config: Path, inputs: Path, outputs: Path, mode: str = "ONESHOT") -> list[str]:
     return [str(public_python()), str(PROGRAM), str(config), str(inputs), str(outputs), mode]
 
 
-def public_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    return {**environment, "PYTHONPATH": str(PROGRAM.parent)}
-
-
 def start_public(config: Path, inputs: Path, outputs: Path, mode: str, env: dict[str, str]) -> subprocess.Popen[Any]:
     return subprocess.Popen(
         command_of_public(config, inputs, outputs, mode), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=public_environment(env), start_new_session=True,
+        env={**env, **PUBLIC_ENVIRONMENT}, start_new_session=True,
     )  # fmt: skip
 
 
@@ -341,11 +342,11 @@ def figures() -> Iterator[Figure]:
 
 
 def _beside_others(there: Endpoints, folder: Path, inputs: Path) -> Iterator[Figure]:
-    mine, plain = [], []
-    for _ in range(ROUNDS):
+    mine, plain, kit = [], [], []
+    for _ in range(ROUNDS):  # in turn, as the machine's mood changes for all of them
         mine.append(ours(there, folder, inputs))
         plain.append(bare(there, inputs))
-    kit = [public(there, folder, inputs) for _ in range(2)]
+        kit.append(public(there, folder, inputs))
     best = statistics.median(run.rate for run in mine)
     theirs = statistics.median(run.rate for run in kit)
     yield Figure(
