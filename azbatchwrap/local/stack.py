@@ -88,6 +88,8 @@ class BatchService:
     tls_port: int | None = None
     certificate: Certificate | None = None
     token_secret: Secret | None = None
+    #: Connection string of the storage account that is linked to the Batch account.
+    storage: Secret | None = None
 
     @property
     def service(self) -> processes.Service:
@@ -119,6 +121,7 @@ class BatchService:
             "data_dir": str(self.folder),
             "max_processes": self.max_processes or os.cpu_count() or 1,
             "chaos": {**self.chaos, **chaos},
+            "storage": self.storage.reveal() if self.storage is not None else None,
         }
         if self.certificate is not None and self.token_secret is not None:
             self.certificate.ensure()
@@ -205,7 +208,13 @@ class Stack:
             tls_port=management.batch_tls_port if management else None,
             certificate=Certificate(self.folder / "tls") if management else None,
             token_secret=management.secret if management else None,
+            storage=self._storage(instance),
         )
+
+    def _storage(self, instance: Instance) -> Secret:
+        """The connection string of the instance's own storage, or of the foreign account in its place."""
+        azurite = self._azurite(instance)
+        return Secret(azurite.connection_string) if azurite is not None else instance.external or Secret("")
 
     def _azurite(self, instance: Instance) -> Azurite | None:
         """The instance's own storage; ``None`` when it uses a foreign account."""
@@ -225,15 +234,12 @@ class Stack:
         """The management plane; ``None`` when it is off."""
         if instance.aml is None or not instance.aml.is_on:
             return None
-        azurite = self._azurite(instance)
-        storage = Secret(azurite.connection_string) if azurite is not None else instance.external
-        assert storage is not None
         return ManagementService(
             folder=self.folder / "arm",
             log=self.log_file("aml"),
             secret=instance.aml.secret,
             port=instance.aml.port,
-            storage=storage,
+            storage=self._storage(instance),
             batch=self._batch(instance).facts,
             max_processes=instance.max_processes,
             faults=faults,

@@ -50,7 +50,7 @@ async def _resize(service: Service, pool: Pool) -> None:
         await asyncio.sleep(delay)
     try:
         for dedicated, count in missing.items():
-            for made in range(count):
+            for made in range(_allowed(service, pool, count)):
                 add_node(service, pool, dedicated=dedicated)
                 if made % 20 == 19:
                     await asyncio.sleep(0)
@@ -58,6 +58,15 @@ async def _resize(service: Service, pool: Pool) -> None:
         log.exception("no folder for a node of pool %s", pool.id)
         pool.resize_errors.append({"code": "AllocationFailed", "message": f"No folder for a node: {error}"})
     settle(service, pool)
+
+
+def _allowed(service: Service, pool: Pool, wanted: int) -> int:
+    """How many of these nodes the account's quota allows; what it does not is an error of the resize."""
+    allowed = service.chaos.allowed_nodes(wanted, sum(len(each.nodes) for each in service.pools.values()))
+    if allowed < wanted:
+        message = f"The specified account has reached core quota: {allowed} of {wanted} nodes can be had"
+        pool.resize_errors.append({"code": "AccountCoreQuotaReached", "message": message})
+    return allowed
 
 
 def settle(service: Service, pool: Pool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from inspect import isawaitable
 from typing import Any, TypeAlias
 
-from azbatchwrap.local.batch import admin, routes
+from azbatchwrap.local.batch import admin, identities, routes
 from azbatchwrap.local.batch.auth import Authentication
 from azbatchwrap.local.batch.errors import BatchError
 from azbatchwrap.local.batch.exchange import Request, Response
@@ -78,6 +78,8 @@ class BatchApp:
     async def _respond(self, request: Request, receive: Receive) -> Response:
         try:
             request.body = await _read_body(request, receive)
+            if request.raw_path.startswith(identities.PREFIX):
+                return identities.answer(self._service, request)
             self._authentication.check(request)
             answer = self._handle(request)
             response = await answer if isawaitable(answer) else answer

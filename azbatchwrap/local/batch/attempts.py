@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from azbatchwrap.local.batch import auto_users, multi_instance, packages, wire
+from azbatchwrap.local.batch import auto_users, identities, multi_instance, packages, wire
 from azbatchwrap.local.batch.endings import disable_job, job_may_be_over, terminate_job
 from azbatchwrap.local.batch.environment import environment_of
 from azbatchwrap.local.batch.model import (
@@ -156,6 +156,7 @@ async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
         environment=environment,
         resource_files=spec.get("resourceFiles", ()),
         output_files=spec.get("outputFiles", ()),
+        identities=identities.resource_ids(run.node.pool),
         wall_clock=seconds,
         container=spec.get("containerSettings"),
         is_queued=not run.others,

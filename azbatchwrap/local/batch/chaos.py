@@ -10,6 +10,7 @@ from typing import Any
 from azbatchwrap.local.batch.errors import BatchError
 
 _RATES = frozenset({"throttle", "error", "upload_error", "spot_preemption"})
+_QUOTAS = frozenset({"node_quota", "job_quota"})
 
 
 @dataclass(slots=True)
@@ -30,6 +31,9 @@ class Chaos:
     allocation_delay: float = 0.0
     #: Seconds that task counts are behind the truth.
     counts_lag: float = 0.0
+    #: How many nodes all pools together may have, and how many active jobs there may be: quotas that are soon reached.
+    node_quota: int | None = None
+    job_quota: int | None = None
     #: Whether jobs may ask for task pre-emption, which on Azure needs the support's approval.
     allow_preemption: bool = False
     seed: int | None = None
@@ -64,6 +68,10 @@ class Chaos:
         if chance < self.throttle + self.error:
             raise BatchError("ServerBusy")
 
+    def allowed_nodes(self, wanted: int, there: int) -> int:
+        """How many of ``wanted`` further nodes the quota leaves room for, beside those that are there."""
+        return wanted if self.node_quota is None else max(0, min(wanted, self.node_quota - there))
+
     def upload_fails(self) -> bool:
         """Whether this task's upload fails."""
         return self.upload_error > 0 and self._random.random() < self.upload_error
@@ -96,6 +104,10 @@ def _checked(name: str, value: Any) -> Any:
     if name == "seed":
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise ValueError(f"seed is a whole number, not {value!r}")
+        return value
+    if name in _QUOTAS:
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            raise ValueError(f"{name} is a whole number from 0 on, or null for none, not {value!r}")
         return value
     most = 1.0 if name in _RATES else 86_400.0
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azbatchwrap.local.arm.tokens import Tokens
-from azbatchwrap.local.batch import packages
+from azbatchwrap.local.batch import identities, packages
 from azbatchwrap.local.batch.auth import AUDIENCE, JOB_CLAIM
 from azbatchwrap.local.batch.model import Job, Node
 from azbatchwrap.local.batch.node import TaskIdentity, task_environment
@@ -37,7 +37,9 @@ def environment_of(
     for setting in own or ():
         settings[setting["name"]] = setting.get("value") or ""
     prepared = job.folder(node) / job.preparation["id"] if job is not None and job.preparation is not None else None
-    token, trusted = _token(service, job) if wants_token and job is not None else (None, {})
+    token = _token(service, job) if wants_token and job is not None else None
+    own_tokens = identities.variables(service, node.pool)
+    trusted = _trusted(service) if token is not None or own_tokens else {}
     identity = TaskIdentity(
         account_name=service.settings.account,
         account_url=service.url if token is None else service.tls_url,
@@ -48,22 +50,29 @@ def environment_of(
         task_id=task_id,
         is_dedicated=node.is_dedicated,
         preparation_folder=prepared,
-        further={**packages.variables(service, node, own_packages), **trusted, **(further or {})},
+        further={**packages.variables(service, node, own_packages), **own_tokens, **trusted, **(further or {})},
         hosts=hosts,
         host=host,
     )
     return task_environment(node.place, identity, folder, settings, service.network)
 
 
-def _token(service: Service, job: Job) -> tuple[str | None, dict[str, str]]:
-    """The token of a task with ``authenticationTokenSettings``, and what it needs to trust the address for it.
+def _token(service: Service, job: Job) -> str | None:
+    """The token of a task with ``authenticationTokenSettings``.
 
     There is none without TLS: no client would send one in clear.
     """
     settings = service.settings
     if settings.tls is None or settings.token_secret is None:
-        return None, {}
+        return None
+    return Tokens(settings.token_secret).issue(AUDIENCE, **{JOB_CLAIM: job.id})
+
+
+def _trusted(service: Service) -> dict[str, str]:
+    """What a task needs to trust the addresses that take its token."""
+    settings = service.settings
+    if settings.tls is None:
+        return {}
     bundle = Path(settings.tls["certificate"]).with_name("ca-bundle.pem")
     authorities = str(bundle if bundle.exists() else bundle.with_name("ca.pem"))
-    token = Tokens(settings.token_secret).issue(AUDIENCE, **{JOB_CLAIM: job.id})
-    return token, {"REQUESTS_CA_BUNDLE": authorities, "SSL_CERT_FILE": authorities}
+    return {"REQUESTS_CA_BUNDLE": authorities, "SSL_CERT_FILE": authorities}

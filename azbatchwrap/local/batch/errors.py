@@ -13,6 +13,7 @@ from azbatchwrap.local.batch import wire
 #: code -> (HTTP status, sentence). Codes and statuses are the service's documented ones, the sentences are ours
 #: except where clients are known to show the recorded one.
 CODES: dict[str, tuple[int, str]] = {
+    "ActiveJobAndScheduleQuotaReached": (409, "The specified account has reached active job and schedule quota."),
     "ApplicationNotFound": (404, "The specified application does not exist."),
     "AuthenticationFailed": (
         403,

@@ -124,9 +124,16 @@ async def create(service: Service, request: Request) -> Response:
         raise BatchError("JobBeingDeleted" if existing.life.state == "deleting" else "JobExists")
     if job_id.lower() in service.schedules:
         raise BatchError("JobScheduleWithSameIdExists")
+    _check_quota(service)
     job = make(service, job_id, clean(service, spec))
     # The service names job-1 here whatever the job's id is; clients rely on neither.
     return created(job.life.modified, f"{request.base}/jobs/job-1")
+
+
+def _check_quota(service: Service) -> None:
+    quota = service.chaos.job_quota
+    if quota is not None and sum(job.life.state != "completed" for job in service.jobs.values()) >= quota:
+        raise BatchError("ActiveJobAndScheduleQuotaReached")
 
 
 def find(service: Service, request: Request) -> Response:

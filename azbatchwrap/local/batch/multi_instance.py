@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from azbatchwrap.local.batch import packages, wire
+from azbatchwrap.local.batch import identities, packages, wire
 from azbatchwrap.local.batch.environment import environment_of
 from azbatchwrap.local.batch.model import Node, Run
 from azbatchwrap.local.batch.node import Launch, Outcome, ProcessHandle, Stage
@@ -60,7 +60,8 @@ async def _on_node(service: Service, run: Run, number: int, node: Node, folder: 
     try:
         await packages.deploy(service, node, run.spec.get("applicationPackageReferences"))
         if common:
-            await service.transfers.download(common, run.job.folder(node) / run.row.id)
+            folder_of_task = run.job.folder(node) / run.row.id
+            await service.transfers.download(common, folder_of_task, identities.resource_ids(node.pool))
         outcome = await run_on_node(launch, service.host, service.transfers, _unwatched)
         service.statistics.attempted(run, outcome.usage)
     except TaskFailure as problem:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from azbatchwrap.local.arm.names import SUBSCRIPTION
 from azbatchwrap.local.batch import images, odata, shapes, statistics, wire
 from azbatchwrap.local.batch.allocation import (
     begin_resize,
@@ -52,6 +54,11 @@ _NEED_EMPTY_POOL = frozenset(
         "userAccounts",
         "mountConfiguration",
     }
+)
+#: The address of a subnet in the account's own subscription.
+_SUBNET = re.compile(
+    rf"/subscriptions/{SUBSCRIPTION}/resourceGroups/[^/]+/providers/Microsoft\.Network/virtualNetworks/[^/]+/subnets/[^/]+\Z",
+    re.IGNORECASE,
 )
 
 
@@ -113,10 +120,16 @@ def clean(spec: dict[str, Any]) -> dict[str, Any]:
     if machine is not None:
         images.check(machine)
     _check_autoscale(spec)
-    subnet = spec.get("networkConfiguration", {}).get("subnetId")
-    if subnet is not None:
-        raise bad_property("subnetId", subnet, "The specified subnetId cannot be reached from this account.")
+    _check_subnet(spec)
     return spec
+
+
+def _check_subnet(spec: dict[str, Any]) -> None:
+    """Networks are kept and shown, no more; one that is not the account's own is refused, as the service does."""
+    subnet = spec.get("networkConfiguration", {}).get("subnetId")
+    if subnet is not None and _SUBNET.match(subnet) is None:
+        reason = "The specified subnetId cannot be reached from this account: its subscription has no such subnet."
+        raise bad_property("subnetId", subnet, reason)
 
 
 def _check_autoscale(spec: dict[str, Any]) -> None:
@@ -230,6 +243,7 @@ def update(service: Service, request: Request) -> Response:
     check_packages(service, changes.get("applicationPackageReferences"))
     if "virtualMachineConfiguration" in changes:
         images.check(changes["virtualMachineConfiguration"])
+    _check_subnet(changes)
     pool.spec = {**pool.spec, **changes}
     for name in ("metadata", "applicationPackageReferences"):
         if pool.spec.get(name) == []:

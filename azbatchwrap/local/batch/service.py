@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from azbatchwrap.config import Secret
 from azbatchwrap.local.batch.attempts import execute
 from azbatchwrap.local.batch.autoscaler import Autoscaler
 from azbatchwrap.local.batch.chaos import Chaos
@@ -28,6 +29,7 @@ from azbatchwrap.local.batch.spot import preempt_for_ever
 from azbatchwrap.local.batch.statistics import Statistics
 from azbatchwrap.local.batch.store import Store
 from azbatchwrap.local.batch.task_table import TaskTable
+from azbatchwrap.local.sas import StorageAccount
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ class Settings:
     tls: dict[str, Any] | None = None
     #: What the tokens of the instance's sign-in are signed with.
     token_secret: str | None = field(default=None, repr=False)
+    #: Connection string of the storage account that is linked to the Batch account.
+    storage: str | None = field(default=None, repr=False)
 
 
 class Service:
@@ -70,7 +74,12 @@ class Service:
         self.host = ProcessHost(settings.max_processes)
         self.host.containers = self.containers = Containers(os.environ, settings.data_dir)
         self.network = network_settings(os.environ)
-        self.transfers = Transfers(network=self.network)
+        linked = StorageAccount.of(Secret(settings.storage)) if settings.storage else None
+        self.transfers = Transfers(
+            auto_storage=linked.container if linked else None,
+            sign=linked.signed if linked else None,
+            network=self.network,
+        )
         self.python_bin = make_node_python(settings.data_dir / "python")
         self.scheduler = Scheduler(self)
         self.chaos = Chaos.load(settings.chaos)

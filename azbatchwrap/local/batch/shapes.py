@@ -504,14 +504,41 @@ START_TASK = Shape(
     required=("commandLine",),
     defaults={"userIdentity": AUTO_USER, "maxTaskRetryCount": 0, "waitForSuccess": True},
 )
+DISK_TYPE = choice("standard_lrs", "premium_lrs", "standardssd_lrs")
 MANAGED_DISK = Shape(
     {
         "diskEncryptionSet": Shape({"id": text()}),
-        "storageAccountType": choice("standard_lrs", "premium_lrs", "standardssd_lrs"),
-        "securityProfile": Shape({"securityEncryptionType": text()}),
+        "storageAccountType": DISK_TYPE,
+        "securityProfile": Shape({"securityEncryptionType": text(), "diskEncryptionSet": Shape({"id": text()})}),
     }
 )
 CACHING = choice("none", "readonly", "readwrite")
+OS_DISK = Shape(
+    {
+        "ephemeralOSDiskSettings": Shape({"placement": choice("cachedisk")}),
+        "caching": CACHING,
+        "diskSizeGB": integer(1),
+        "managedDisk": MANAGED_DISK,
+        "writeAcceleratorEnabled": boolean,
+    }
+)
+DISK_ENCRYPTION = Shape(
+    {
+        "customerManagedKey": Shape(
+            {"identityReference": IDENTITY_REFERENCE, "keyUrl": text(), "rotationToLatestKeyVersionEnabled": boolean}
+        ),
+        "targets": listed(choice("osdisk", "temporarydisk")),
+    }
+)
+HOST_ENDPOINT = Shape({"inVMAccessControlProfileReferenceId": text(), "mode": choice("Audit", "Enforce")})
+SECURITY_PROFILE = Shape(
+    {
+        "encryptionAtHost": boolean,
+        "proxyAgentSettings": Shape({"enabled": boolean, "imds": HOST_ENDPOINT, "wireServer": HOST_ENDPOINT}),
+        "securityType": choice("trustedLaunch", "confidentialvm"),
+        "uefiSettings": Shape({"secureBootEnabled": boolean, "vTpmEnabled": boolean}),
+    }
+)
 IMAGE = Shape(
     {
         "publisher": text(),
@@ -535,7 +562,7 @@ VIRTUAL_MACHINE = Shape(
                     "lun": integer(0, 63),
                     "caching": CACHING,
                     "diskSizeGB": integer(1),
-                    "storageAccountType": choice("standard_lrs", "premium_lrs", "standardssd_lrs"),
+                    "storageAccountType": DISK_TYPE,
                     "managedDisk": MANAGED_DISK,
                 },
                 required=("lun", "diskSizeGB"),
@@ -551,7 +578,7 @@ VIRTUAL_MACHINE = Shape(
             },
             required=("type",),
         ),
-        "diskEncryptionConfiguration": anything,
+        "diskEncryptionConfiguration": DISK_ENCRYPTION,
         "nodePlacementConfiguration": Shape({"policy": choice("Regional", "Zonal")}),
         "extensions": listed(
             Shape(
@@ -569,8 +596,8 @@ VIRTUAL_MACHINE = Shape(
                 required=("name", "publisher", "type"),
             )
         ),
-        "osDisk": anything,
-        "securityProfile": anything,
+        "osDisk": OS_DISK,
+        "securityProfile": SECURITY_PROFILE,
         "serviceArtifactReference": Shape({"id": text()}, required=("id",)),
     },
     required=("imageReference", "nodeAgentSKUId"),
@@ -597,12 +624,20 @@ NAT_POOL = Shape(
     },
     required=("name", "protocol", "backendPort", "frontendPortRangeStart", "frontendPortRangeEnd"),
 )
+PUBLIC_ADDRESSES = Shape(
+    {
+        "provision": choice("batchmanaged", "usermanaged", "nopublicipaddresses"),
+        "ipAddressIds": listed(text(shortest=1)),
+        "ipFamilies": listed(choice("IPv4", "IPv6")),
+        "ipTags": listed(Shape({"ipTagType": text(), "tag": text()})),
+    }
+)
 NETWORK = Shape(
     {
         "subnetId": text(),
         "dynamicVNetAssignmentScope": choice("none", "job"),
         "endpointConfiguration": Shape({"inboundNATPools": listed(NAT_POOL, 5)}, required=("inboundNATPools",)),
-        "publicIPAddressConfiguration": anything,
+        "publicIPAddressConfiguration": PUBLIC_ADDRESSES,
         "publicIPs": listed(text(shortest=1)),  # in 2019, before there was a configuration around them
         "enableAcceleratedNetworking": boolean,
     },

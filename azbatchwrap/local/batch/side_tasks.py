@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from azbatchwrap.local.batch import auto_users, packages, wire
+from azbatchwrap.local.batch import auto_users, identities, packages, wire
 from azbatchwrap.local.batch.environment import environment_of
 from azbatchwrap.local.batch.model import Job, Node, Preparation
 from azbatchwrap.local.batch.node import HostLost, Launch, Outcome, ProcessHandle, Stage, TaskFailure
@@ -147,6 +147,7 @@ async def start_node(service: Service, node: Node) -> None:
             service, None, node, task_id=None, folder=folder, own=spec.get("environmentSettings")
         ),
         resource_files=spec.get("resourceFiles", ()),
+        identities=identities.resource_ids(node.pool),
         container=spec.get("containerSettings"),
     )
 
@@ -188,6 +189,7 @@ def _launch(service: Service, job: Job, node: Node, spec: dict[str, Any], limit:
             service, job, node, task_id=spec["id"], folder=folder, own=spec.get("environmentSettings")
         ),
         resource_files=spec.get("resourceFiles", ()),
+        identities=identities.resource_ids(node.pool),
         wall_clock=None if ticks >= wire.UNLIMITED else ticks / wire.TICKS_PER_SECOND,
         container=spec.get("containerSettings"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.arm import ids
@@ -24,9 +25,31 @@ _SPELLINGS = {
     "dynamicVnetAssignmentScope": "dynamicVNetAssignmentScope",
     "userName": "username",
 }
-_BACK = {data: management for management, data in _SPELLINGS.items()}
-#: Words that the management plane writes with capitals.
-_WORDS = {"pool": "Pool", "task": "Task", "nonadmin": "NonAdmin", "admin": "Admin"}
+_BACK = {data: management for management, data in _SPELLINGS.items() if data != "username"}
+#: Where the user of the data plane has the other spelling; registries call it alike in both.
+_NAME_USERS = frozenset({"userIdentity", "cifsMountConfiguration"})
+#: Words that the management plane writes with capitals, by the member whose value they are.
+_WORDS = {
+    (member, word.lower()): word
+    for member, words in (
+        ("scope", ("Pool", "Task")),
+        ("elevationLevel", ("NonAdmin", "Admin")),
+        ("caching", ("None", "ReadOnly", "ReadWrite")),
+        ("storageAccountType", ("Standard_LRS", "Premium_LRS", "StandardSSD_LRS")),
+        ("securityType", ("confidentialVM",)),
+        ("placement", ("CacheDisk",)),
+        ("targets", ("OsDisk", "TemporaryDisk")),
+        ("type", ("DockerCompatible", "CriCompatible")),
+        ("workingDirectory", ("TaskWorkingDirectory", "ContainerImageDefault")),
+        ("protocol", ("TCP", "UDP")),
+        ("access", ("Allow", "Deny")),
+        ("provision", ("BatchManaged", "UserManaged", "NoPublicIPAddresses")),
+        ("loginMode", ("Batch", "Interactive")),
+        ("jobDefaultOrder", ("None", "CreationTime")),
+        ("targetNodeCommunicationMode", ("Default", "Classic", "Simplified")),
+    )
+    for word in words
+}
 #: Members that are called and shaped alike in both planes.
 _SHARED = (
     "displayName",
@@ -39,9 +62,14 @@ _SHARED = (
     "startTask",
     "mountConfiguration",
     "upgradePolicy",
+    "resourceTags",
+    "targetNodeCommunicationMode",
 )
-#: What ``PATCH`` can change besides the scale.
-_CHANGES = ("metadata", "startTask", "networkConfiguration", "taskSlotsPerNode", "taskSchedulingPolicy", "userAccounts")
+_HIDDEN = frozenset({"password", "accountKey", "sasKey", "sshPrivateKey", "protectedSettings"})
+#: What the settings of an extension say is their own.
+_FREE = frozenset({"settings", "protectedSettings"})
+#: What can change besides the scale: the data plane says when.
+_CHANGES = (*_SHARED, "virtualMachineConfiguration", "enableInterNodeCommunication", "applicationPackageReferences")
 
 
 class Pools:
@@ -106,13 +134,8 @@ class Pools:
         return True
 
     async def _change(self, name: str, properties: dict[str, Any]) -> None:
-        there = _shown("", await self._service.data("GET", f"/pools/{name}"))["properties"]
-        wanted = {key: properties[key] for key in _CHANGES if properties.get(key) is not None}
-        changes = {
-            key: _respelled(value, _SPELLINGS) for key, value in wanted.items() if not _is_met(value, there.get(key))
-        }
-        if properties.get("applicationPackages") is not None:
-            changes["applicationPackageReferences"] = [_reference(each) for each in properties["applicationPackages"]]
+        there, wanted = await self._service.data("GET", f"/pools/{name}"), _to_data(name, properties)
+        changes = {key: wanted[key] for key in _CHANGES if key in wanted and not _is_met(wanted[key], there.get(key))}
         if changes:
             await self._service.data("PATCH", f"/pools/{name}", changes)
         scale = properties.get("scaleSettings") or {}
@@ -132,11 +155,11 @@ class Pools:
             await self._service.data("POST", f"/pools/{name}/resize", targets | further)
 
     async def _identify(self, name: str, identity: dict[str, Any]) -> None:
-        """Give the pool its user-assigned identities; tasks see them named, and no token comes of them here."""
+        """Give the pool its user-assigned identities; its tasks get tokens for them."""
         kind = str(identity.get("type", "None"))
         if kind not in {"None", "UserAssigned"}:
             raise bad_request(f"A pool's identity is UserAssigned or None, not {kind}.", "InvalidRequestBody")
-        resources = [{"resourceId": each} for each in identity.get("userAssignedIdentities") or ()]
+        resources = [_assigned(each) for each in identity.get("userAssignedIdentities") or ()]
         shown = {"type": kind, "userAssignedIdentities": resources} if resources else None
         await self._service.local("PUT", f"/pools/{name}", {"identity": shown} if shown else {})
 
@@ -155,9 +178,9 @@ class Pools:
 
 
 def _is_met(wanted: Any, there: Any) -> bool:
-    """Whether what is there has all that is wanted; passwords are not shown, so they cannot be told apart."""
+    """Whether what is there has all that is wanted; secrets are not shown, so they cannot be told apart."""
     if isinstance(wanted, dict) and isinstance(there, dict):
-        return all(_is_met(value, there.get(name)) for name, value in wanted.items() if name != "password")
+        return all(_is_met(value, there.get(name)) for name, value in wanted.items() if name not in _HIDDEN)
     if isinstance(wanted, list) and isinstance(there, list):
         return len(wanted) == len(there) and all(map(_is_met, wanted, there))
     if isinstance(wanted, str) and isinstance(there, str):
@@ -175,11 +198,11 @@ def refuse_document(_arm: Arm, rid: ResourceId, _document: Document, _before: Do
 
 def _to_data(name: str, properties: dict[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = {"id": name}
-    body |= {key: _respelled(properties[key], _SPELLINGS) for key in _SHARED if properties.get(key) is not None}
+    body |= {key: _to_data_words(properties[key]) for key in _SHARED if properties.get(key) is not None}
     machine = (properties.get("deploymentConfiguration") or {}).get("virtualMachineConfiguration")
     if machine is not None:
         body["virtualMachineConfiguration"] = _machine(machine)
-    if properties.get("applicationPackages"):
+    if properties.get("applicationPackages") is not None:
         body["applicationPackageReferences"] = [_reference(each) for each in properties["applicationPackages"]]
     if properties.get("interNodeCommunication"):
         body["enableInterNodeCommunication"] = str(properties["interNodeCommunication"]).lower() == "enabled"
@@ -192,7 +215,7 @@ def _to_data(name: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _machine(machine: dict[str, Any]) -> dict[str, Any]:
-    spelled: dict[str, Any] = _respelled(machine, _SPELLINGS)
+    spelled: dict[str, Any] = _to_data_words(machine)
     image = dict(spelled.get("imageReference") or {})
     if "id" in image:
         image["virtualMachineImageId"] = image.pop("id")
@@ -209,11 +232,15 @@ def _reference(given: dict[str, Any]) -> dict[str, Any]:
     return {"applicationId": application, **({"version": given["version"]} if given.get("version") else {})}
 
 
-def _respelled(value: Any, spellings: dict[str, str]) -> Any:
+def _to_data_words(value: Any) -> Any:
+    """The members' names; the data plane takes words whatever their case."""
     if isinstance(value, list):
-        return [_respelled(each, spellings) for each in value]
+        return [_to_data_words(each) for each in value]
     if isinstance(value, dict):
-        return {spellings.get(name, name): _respelled(inner, spellings) for name, inner in value.items()}
+        return {
+            _SPELLINGS.get(name, name): inner if name in _FREE else _to_data_words(inner)
+            for name, inner in value.items()
+        }
     return value
 
 
@@ -225,9 +252,7 @@ def _answer(account: str, pool: dict[str, Any]) -> Answer:
 
 
 def _shown(account: str, pool: dict[str, Any]) -> dict[str, Any]:
-    properties: dict[str, Any] = {key: _respelled(pool[key], _BACK) for key in _SHARED if key in pool}
-    for holder in (properties.get("startTask"), *properties.get("userAccounts", ())):
-        _capitalise(holder)
+    properties: dict[str, Any] = {key: _to_management(pool[key], key) for key in _SHARED if key in pool}
     properties |= {
         "lastModified": pool["lastModified"],
         "creationTime": pool["creationTime"],
@@ -241,7 +266,7 @@ def _shown(account: str, pool: dict[str, Any]) -> dict[str, Any]:
         "scaleSettings": _scale(pool),
     }
     if (machine := pool.get("virtualMachineConfiguration")) is not None:
-        spelled = _respelled(machine, _BACK)
+        spelled = _to_management(machine)
         image = spelled["imageReference"]
         if "virtualMachineImageId" in image:
             image["id"] = image.pop("virtualMachineImageId")
@@ -266,10 +291,22 @@ def _shown(account: str, pool: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _assigned(resource_id: str) -> dict[str, str]:
+    """An identity as the data plane holds it. Its ids follow from its name: it is the same in every pool."""
+    return {
+        "resourceId": resource_id,
+        "clientId": str(uuid.uuid5(uuid.NAMESPACE_URL, f"client {resource_id.lower()}")),
+        "principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, f"principal {resource_id.lower()}")),
+    }
+
+
 def _identity(pool: dict[str, Any]) -> dict[str, Any]:
     if "identity" not in pool:
         return {}
-    named: dict[str, Any] = {each["resourceId"]: {} for each in pool["identity"].get("userAssignedIdentities", ())}
+    named: dict[str, Any] = {
+        each["resourceId"]: {name: each[name] for name in ("clientId", "principalId") if name in each}
+        for each in pool["identity"].get("userAssignedIdentities", ())
+    }
     return {"identity": {"type": pool["identity"]["type"], "userAssignedIdentities": named}}
 
 
@@ -281,11 +318,18 @@ def _scale(pool: dict[str, Any]) -> dict[str, Any]:
     return {"fixedScale": {key: pool[key] for key in keys}}
 
 
-def _capitalise(holder: dict[str, Any] | None) -> None:
-    """Scopes and elevation levels, in place."""
-    if holder is None:
-        return
-    for place in (holder, holder.get("userIdentity", {}).get("autoUser", {})):
-        for name in ("scope", "elevationLevel"):
-            if name in place:
-                place[name] = _WORDS.get(str(place[name]).lower(), place[name])
+def _to_management(value: Any, member: str = "") -> Any:
+    """Names and words as the management plane has them."""
+    if member in _FREE:
+        return value
+    if isinstance(value, list):
+        return [_to_management(each, member) for each in value]
+    if isinstance(value, dict):
+        return {_name(name, member): _to_management(inner, name) for name, inner in value.items()}
+    return _WORDS.get((member, value.lower()), value) if isinstance(value, str) else value
+
+
+def _name(name: str, holder: str) -> str:
+    if name == "username" and holder in _NAME_USERS:
+        return "userName"
+    return _BACK.get(name, name)

@@ -24,7 +24,10 @@ from tests.fixtures_stack import LocalStack
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed
 
 PATIENCE = 100.0
-CALM = {"throttle": 0, "error": 0, "upload_error": 0, "spot_preemption": 0, "counts_lag": 0, "allocation_delay": 0}
+CALM = {
+    "throttle": 0, "error": 0, "upload_error": 0, "spot_preemption": 0, "counts_lag": 0, "allocation_delay": 0,
+    "node_quota": None, "job_quota": None,
+}  # fmt: skip
 
 
 def admin_of(service: BatchService) -> BatchAdmin:
@@ -144,6 +147,24 @@ def test_throttled_clients_hear_when_to_come_back(client: BatchClient, chaos: An
     assert caught.value.response is not None
     assert caught.value.response.headers["retry-after"] == "30"
     chaos(retry_after=1)
+
+
+def test_quotas_are_reached_and_raised(client: BatchClient, chaos: Any) -> None:
+    chaos(node_quota=0, job_quota=0)
+    pool_id = add_pool(client, target_dedicated_nodes=2)
+    pool = client.get_pool(pool_id)
+    assert (pool.current_dedicated_nodes, pool.allocation_state) == (0, "steady")
+    assert pool.resize_errors is not None
+    assert [error.code for error in pool.resize_errors] == ["AccountCoreQuotaReached"]
+    with pytest.raises(HttpResponseError) as refused:
+        add_job(client, pool_id)
+    assert refused.value.error.code == "ActiveJobAndScheduleQuotaReached"
+    chaos(node_quota=None, job_quota=None)
+    again = batch_models.BatchPoolResizeOptions(target_dedicated_nodes=2)
+    client.begin_resize_pool(pool_id, again).result()
+    pool = client.get_pool(pool_id)
+    assert (pool.current_dedicated_nodes, pool.resize_errors) == (2, None)
+    assert add_job(client, pool_id)
 
 
 def test_counts_lag_behind_the_tasks(client: BatchClient, chaos: Any, pool_id: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from azure.batch import BatchClient, models
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
+from azbatchwrap.local.arm.names import SUBSCRIPTION
 from tests.fixtures_service import wait_until
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed, machine, new_id
 
@@ -280,3 +281,20 @@ def test_prefixes_of_auto_pools_are_ids(client: BatchClient) -> None:
             )
         )
     assert refused.value.error.code == "InvalidPropertyValue"
+
+
+def test_subnets_of_other_subscriptions_cannot_be_reached(client: BatchClient) -> None:
+    """Those of the account's own are kept and shown, no more."""
+    network = "resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v/subnets/nodes"
+    own = f"/subscriptions/{SUBSCRIPTION}/{network}"
+    pool_id = add_pool(client, nodes=0, network_configuration=models.NetworkConfiguration(subnet_id=own))
+    assert client.get_pool(pool_id).network_configuration.subnet_id == own
+    for wrong in (f"/subscriptions/somebody/{network}", "nodes", own.rpartition("/")[0]):
+        other = models.NetworkConfiguration(subnet_id=wrong)
+        for attempt in (
+            lambda other=other: add_pool(client, nodes=0, network_configuration=other),
+            lambda other=other: client.update_pool(pool_id, models.BatchPoolUpdateOptions(network_configuration=other)),
+        ):
+            with pytest.raises(HttpResponseError) as refused:
+                attempt()
+            assert refused.value.error.code == "InvalidPropertyValue"

@@ -58,6 +58,8 @@ class Launch:
     #: ``resourceFiles`` and ``outputFiles`` as on the wire.
     resource_files: Sequence[Mapping[str, Any]] = ()
     output_files: Sequence[Mapping[str, Any]] = ()
+    #: Resource ids of the node's managed identities, in lower case: what ``identityReference`` may name.
+    identities: frozenset[str] = frozenset()
     #: Seconds that downloads and command may take together; None for no limit.
     wall_clock: float | None = None
     #: ``containerSettings`` as on the wire.

@@ -53,7 +53,11 @@ async def run(
     upload_failure = None
     if launch.output_files:
         upload_failure = await transfers.upload(
-            launch.output_files, launch.folder, launch.environment, succeeded=failure is None
+            launch.output_files,
+            launch.folder,
+            launch.environment,
+            succeeded=failure is None,
+            identities=launch.identities,
         )
     stage = Stage.COMMAND if failure else Stage.UPLOAD if upload_failure else None
     return Outcome(started, _now(), exit_code, failure or upload_failure, stage, upload_failure, handle.usage)
@@ -82,7 +86,7 @@ async def _prepare_and_start(
         words = container.words if container is not None else split_command_line(launch.command_line)
         environment = container.environment if container is not None else launch.environment
         if launch.resource_files:
-            download = transfers.download(launch.resource_files, launch.folder / "wd")
+            download = transfers.download(launch.resource_files, launch.folder / "wd", launch.identities)
             await asyncio.wait_for(download, limit)
         return await host.spawn(words, launch.folder, environment, is_queued=launch.is_queued)
     except StartFailed as problem:

@@ -80,14 +80,20 @@ class _Destination:
 class Transfers:
     """One HTTP session for all nodes.
 
-    ``auto_storage`` turns a container's name into its URL with a SAS; ``network`` are the proxy settings that
+    ``auto_storage`` turns a container's name into its URL with a SAS; ``sign`` gives a URL one with these permissions,
+    or None when it is not of a storage account that identities open here; ``network`` are the proxy settings that
     :func:`~.environment.network_settings` returned.
     """
 
     def __init__(
-        self, *, auto_storage: Callable[[str], str] | None = None, network: Mapping[str, str] | None = None
+        self,
+        *,
+        auto_storage: Callable[[str], str] | None = None,
+        sign: Callable[[str, str], str | None] | None = None,
+        network: Mapping[str, str] | None = None,
     ) -> None:
         self._auto_storage = auto_storage
+        self._sign = sign
         self._network = {name.lower(): value for name, value in (network or {}).items()}
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -110,12 +116,17 @@ class Transfers:
         if session is not None:
             await session.close()
 
-    async def download(self, resource_files: Sequence[Mapping[str, Any]], working: Path) -> None:
-        """Bring all ``resourceFiles`` into ``working``. Raises TaskFailure."""
+    async def download(
+        self, resource_files: Sequence[Mapping[str, Any]], working: Path, identities: frozenset[str] = frozenset()
+    ) -> None:
+        """Bring all ``resourceFiles`` into ``working``. Raises TaskFailure.
+
+        ``identities`` are those that files may refer to, see `Launch`.
+        """
         await _on_disk(working, "ResourceDirectoryCreateFailed", working.mkdir, 0o777, True, True)
-        single = [resource for resource in resource_files if resource.get("httpUrl")]
-        await self._fetch_all([_single_source(resource) for resource in single], working)
-        for resource in resource_files:
+        opened = [self._opened(resource, identities) for resource in resource_files]
+        await self._fetch_all([_single_source(resource) for resource in opened if resource.get("httpUrl")], working)
+        for resource in opened:
             if not resource.get("httpUrl"):
                 async for sources in self._list(resource):
                     await self._fetch_all(sources, working)
@@ -127,6 +138,7 @@ class Transfers:
         environment: Mapping[str, str],
         *,
         succeeded: bool,
+        identities: frozenset[str] = frozenset(),
     ) -> Failure | None:
         """Upload what the ``outputFiles`` of a task name, as their conditions say; return the first failure.
 
@@ -141,7 +153,15 @@ class Transfers:
             condition = output.get("uploadOptions", {}).get("uploadCondition", "taskcompletion").lower()
             if condition == ("taskfailure" if succeeded else "tasksuccess"):
                 continue
-            await self._upload_matches(output, folder / "wd", environment, done, failed)
+            pattern = patterns.expand_variables(output["filePattern"], environment)
+            container = output.get("destination", {}).get("container", {})
+            url = container.get("containerUrl", "")
+            try:
+                opened = {**container, "containerUrl": self._identified(url, container, identities, "cw")}
+            except _Refused as refusal:
+                failed.append(_upload_failure(refusal, url, pattern))
+                continue
+            await self._upload_matches(pattern, opened, folder / "wd", done, failed)
         try:
             await asyncio.to_thread(_write_logs, folder, done, failed)
         except OSError as problem:
@@ -157,6 +177,27 @@ class Transfers:
         ):
             return None
         return self._network.get(f"{target.scheme}_proxy") or self._network.get("all_proxy")
+
+    def _opened(self, resource: Mapping[str, Any], identities: frozenset[str]) -> Mapping[str, Any]:
+        """The resource file with an address that can be read. Raises TaskFailure."""
+        name = "httpUrl" if resource.get("httpUrl") else "storageContainerUrl"
+        url = str(resource.get(name) or "")
+        try:
+            return {**resource, name: self._identified(url, resource, identities, "rl")}
+        except _Refused as refusal:
+            raise TaskFailure(_blob_failure(refusal, url, str(resource.get("filePath") or ""))) from refusal
+
+    def _identified(self, url: str, holder: Mapping[str, Any], identities: frozenset[str], permissions: str) -> str:
+        """``url``, opened by the identity that ``holder`` refers to, if it does. Raises _Refused."""
+        reference = (holder.get("identityReference") or {}).get("resourceId")
+        if not reference or not url:
+            return url
+        if reference.lower() not in identities:
+            raise _Refused(403, f"the pool does not have the identity {reference}")
+        signed = self._sign(url, permissions) if self._sign is not None else None
+        if signed is None:
+            raise _Refused(403, "an identity opens the storage account of this instance alone")
+        return signed
 
     async def _list(self, resource: Mapping[str, Any]) -> AsyncIterator[list[_Source]]:
         """The blobs of a container below a prefix, page by page."""
@@ -199,15 +240,13 @@ class Transfers:
 
     async def _upload_matches(
         self,
-        output: Mapping[str, Any],
+        pattern: str,
+        container: Mapping[str, Any],
         working: Path,
-        environment: Mapping[str, str],
         done: list[str],
         failed: list[Failure],
     ) -> None:
-        container = output.get("destination", {}).get("container", {})
         headers = {item["name"]: item["value"] for item in container.get("uploadHeaders") or ()}
-        pattern = patterns.expand_variables(output["filePattern"], environment)
         url = container.get("containerUrl", "")
         prefix = (container.get("path") or "").strip("/")
         try:
