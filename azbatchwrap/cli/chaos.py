@@ -24,13 +24,17 @@ _FLAGS: tuple[tuple[str, Any, str, str], ...] = (
     ("--upload-error", RATE, "RATE", "Let the uploads of this share of the tasks fail."),
     ("--spot-preemption", RATE, "RATE", "Take this share of the Spot nodes away in each minute."),
     ("--allocation-delay", SECONDS, "SECONDS", "Let new nodes take this long."),
+    ("--node-quota", click.IntRange(0), "NODES", "Let all pools together have no more nodes than this."),
+    ("--job-quota", click.IntRange(0), "JOBS", "Let there be no more active jobs than this."),
     ("--counts-lag", SECONDS, "SECONDS", "Let task counts lag this far behind."),
     ("--seed", click.INT, "NUMBER", "Begin the sequence of faults here: the same seed, the same faults."),
 )
 _NAMES = tuple(flag.removeprefix("--").replace("-", "_") for flag, *_ in _FLAGS)
-CALM: Mapping[str, float] = dict.fromkeys(
-    ("throttle", "error", "upload_error", "spot_preemption", "allocation_delay", "counts_lag"), 0.0
-)
+CALM: Mapping[str, float | None] = {
+    **dict.fromkeys(("throttle", "error", "upload_error", "spot_preemption", "allocation_delay", "counts_lag"), 0.0),
+    "node_quota": None,
+    "job_quota": None,
+}
 
 
 def chaos_options(command: _Command) -> _Command:
