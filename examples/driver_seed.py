@@ -18,5 +18,5 @@ job_id = my_batch.create_a_job()
 my_batch.add_tasks_to_job(job_id, ("1_task.py", "contracts.csv C1"))
 my_batch.wait_for_tasks(job_id)
 for result in my_batch.get_results(job_id):
-    print(result.task_id, result.state, result.value)
+    print(result.task_id, result.state, result.error or result.value)
 my_batch.delete_pool(my_pool)
