@@ -12,11 +12,12 @@ BUILD = $(CONTAINER_ENGINE) build $(BUILD_OPTIONS) \
 BATCH_IMAGE ?= batch-processor:dev
 SPEECH_IMAGE ?= azbatchwrap/speech-batch-kit
 
-.PHONY: help demo test test-failed lint bench stress image image-build-batch env-dev-kind clean
+.PHONY: help demo test test-failed lint docs bench stress image image-build-batch env-dev-kind clean
 help:
 	@echo "make demo    run eight pricing tasks on this machine (no Azure account needed)"
 	@echo "make test    run the tests"
 	@echo "make lint    ruff, mypy --strict and the architecture test"
+	@echo "make docs    the documents and the reference as pages, in build/docs"
 	@echo "make bench   print every figure beside what you would use instead"
 	@echo "make stress  kills and outages for some minutes: nothing may be lost"
 	@echo "make image   the container image of run-batch-client (image-build-batch: of the processor)"
@@ -33,7 +34,7 @@ help:
 	@touch $@
 
 .venv/dev.done: .venv/base.done
-	$(BIN)/python -m pip install -q -e '.[all,dev]'
+	$(BIN)/python -m pip install -q -e '.[all,dev,docs]'
 	@touch $@
 
 demo: .venv/base.done
@@ -51,6 +52,11 @@ lint: .venv/dev.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# Every warning is an error: a name that is not there, a heading that nobody links to any more.
+docs: .venv/dev.done
+	$(BIN)/sphinx-build -W --keep-going -q docs build/docs
+	@echo "build/docs/index.html"
 
 # Minutes of kills and outages; each prints what it saw and fails when something was lost or doubled.
 stress: .venv/dev.done
