@@ -7,19 +7,26 @@ virtual network).
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from azbatchwrap.batch import AzureBatch
+from azbatchwrap.batch.own_wheel import build_wheel
 from azbatchwrap.errors import ConfigurationError
 
 TASK = Path(__file__).with_name("node") / "processor_worker.py"
-#: What nodes install when no interpreter is named.
-REQUIREMENT = "azbatchwrap[redis,queue]"
+#: The packages that a processor imports on a node, and those that only some queues need, by the scheme of their URL.
+PACKAGES = frozenset({"aiohappyeyeballs", "aiohttp", "click", "httptools", "orjson", "platformdirs", "uvloop", "yarl"})
+FOR_QUEUES = {
+    "redis": {"redis"},
+    "rediss": {"redis"},
+    "azurequeue": {"azure-core", "azure-identity", "azure-storage-blob", "azure-storage-queue"},
+    "pubsub": {"google-cloud-pubsub"},
+}
+_URL = re.compile(r"[a-z]+://[^\s;]*")
 #: Such a job ends by itself after this long (seconds).
 LIMIT = 86_400.0
 
@@ -29,13 +36,12 @@ class PoolWorkers:
     """``words`` are the words of `azbatchwrap processor run` on each node.
 
     ``interpreter`` names a Python on the nodes that has azbatchwrap (an image or a start task brought it); without
-    it, ``requirement`` is installed once per node.
+    it, the version that runs here is installed once per node.
     """
 
     words: Sequence[str]
     workers: int = 1
     interpreter: str | None = None
-    requirement: str = REQUIREMENT
     limit: float = LIMIT
 
 
@@ -50,9 +56,8 @@ def start_workers(batch: AzureBatch, plan: PoolWorkers, pool_id: str | None = No
         storage = batch.storage
         storage.add_task_file_path(TASK)
         if plan.interpreter is None:
-            requirements = Path(folder, "requirements.txt")
-            requirements.write_text(plan.requirement + "\n")
-            storage.add_input_file_path(requirements)
+            for path in _installable(plan.words, Path(folder)):
+                storage.add_input_file_path(path)
         storage.upload_task_files()
         storage.upload_input_files()
         if pool_id is None:
@@ -64,14 +69,27 @@ def start_workers(batch: AzureBatch, plan: PoolWorkers, pool_id: str | None = No
     return job_id
 
 
+def _installable(words: Sequence[str], folder: Path) -> list[Path]:
+    """Files in ``folder`` by which a node installs what runs here."""
+    schemes = {url.partition(":")[0] for url in _urls(words)}
+    name, content = build_wheel(PACKAGES.union(*(FOR_QUEUES.get(scheme, ()) for scheme in schemes)))
+    made = {name: content, "requirements.txt": f"./{name}\n".encode()}
+    for file, data in made.items():
+        (folder / file).write_bytes(data)
+    return [folder / file for file in made]
+
+
 def _check(words: Sequence[str], *, local: bool) -> None:
-    for name, value in pairwise(words):
-        if name not in {"--queue", "--redis.url", "--endpoint"}:
-            continue
-        parts = urlsplit(value)
-        if parts.password:
+    for url in _urls(words):
+        scheme, _, rest = url.partition("://")
+        if "@" in re.split("[/?#]", rest, maxsplit=1)[0]:
             raise ConfigurationError(
-                f"{name} holds a password, and no secret may reach a node; use a network or identity"
+                f"a {scheme} URL holds a password, and no secret may reach a node; use a network or identity"
             )
-        if parts.scheme == "sqlite" and not local:
+        if scheme == "sqlite" and not local:
             raise ConfigurationError("a SQLite file cannot be shared between machines; use redis:// or azurequeue://")
+
+
+def _urls(words: Sequence[str]) -> list[str]:
+    """All URLs, also those in the middle of a word such as ``--queue=URL`` or a gate's."""
+    return [url for word in words for url in _URL.findall(word)]

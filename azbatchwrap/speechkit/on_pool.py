@@ -20,7 +20,6 @@ from azbatchwrap.speechkit.batch import SpeechBatchRequest, SpeechConfig
 from azbatchwrap.speechkit.endpoints import Api
 from azbatchwrap.speechkit.processor import SpeechItem
 from azbatchwrap.speechkit.results import SUCCEEDED, checksum, combine, earlier_result, write_result
-from azbatchwrap.speechkit.wheel import build_wheel
 from azbatchwrap.speechkit.wishes import Wishes
 
 if TYPE_CHECKING:
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
 SOUNDS = "audio"
 TASK_FILE = "speech_shard.py"
 ENDPOINTS_FILE = "endpoints.json"
+#: The packages that the client imports on a node, and the one that only some endpoints need.
+PACKAGES = frozenset({"aiohttp", "click", "orjson", "platformdirs", "pyyaml", "tinytag", "uvloop", "watchfiles"})
+SDK_PACKAGE = "azure-cognitiveservices-speech"
 #: A shard that fails as a whole, such as by a node that goes away, is tried again so often.
 RETRIES = 1
 
@@ -168,8 +170,10 @@ def _prepared(
     plan: Sequence[Shard], folder: Path, config: SpeechConfig, endpoints: Sequence[EndpointSpec]
 ) -> dict[str, Path]:
     """What the tasks need, by its name on a node."""
+    from azbatchwrap.batch.own_wheel import build_wheel
+
     with_sdk = any(spec.options["api"] == Api.SDK.value for spec in endpoints)
-    wheel, content = build_wheel(with_sdk=with_sdk)
+    wheel, content = build_wheel(PACKAGES | {SDK_PACKAGE} if with_sdk else PACKAGES)
     made: dict[str, bytes] = {
         wheel: content,
         "requirements.txt": f"./{wheel}\n".encode(),

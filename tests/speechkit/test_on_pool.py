@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from azbatchwrap import AzureBatch, AzureBatchStorage
+from azbatchwrap.batch.own_wheel import build_wheel
 from azbatchwrap.speechkit import Wishes
-from azbatchwrap.speechkit.on_pool import divide
+from azbatchwrap.speechkit.on_pool import PACKAGES, divide
 from azbatchwrap.speechkit.processor import SpeechItem
-from azbatchwrap.speechkit.wheel import build_wheel
 from tests.fixtures_speech import Standin, tone, write_wave
 from tests.fixtures_stack import LocalStack
 from tests.speechkit.conftest import Place
@@ -53,8 +53,8 @@ def test_there_are_no_empty_shards() -> None:
 
 
 def test_the_wheel_asks_for_what_the_client_needs(tmp_path: Path) -> None:
-    name, content = build_wheel(with_sdk=False)
-    assert (name, content) == build_wheel(with_sdk=False), "the same package, the same bytes"
+    name, content = build_wheel(PACKAGES)
+    assert (name, content) == build_wheel(PACKAGES), "the same package, the same bytes"
     with zipfile.ZipFile(BytesIO(content)) as archive:
         names = set(archive.namelist())
         assert {"azbatchwrap/cli/speech.py", "azbatchwrap/batchkit/client.py"} <= names

@@ -1,26 +1,24 @@
-"""This very package as a wheel for nodes: what is installed here runs there, with only what `run-batch-client` needs."""
+"""This very package as a wheel for nodes: what is installed here runs there, with only what the task needs."""
 
 from __future__ import annotations
 
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
-#: What the client imports, and what only some endpoints or files need.
-ALWAYS = frozenset({"aiohttp", "click", "orjson", "platformdirs", "pyyaml", "tinytag", "uvloop", "watchfiles"})
-FOR_SDK = "azure-cognitiveservices-speech"
+#: Our programs, and those that run in a Redis server.
+SUFFIXES = frozenset({".py", ".lua"})
 #: Wheels are zip files, which cannot tell earlier times: the same package gives the same bytes.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def build_wheel(*, with_sdk: bool) -> tuple[str, bytes]:
-    """The wheel's file name and content. ``with_sdk``: the Speech SDK is needed, too."""
+def build_wheel(wanted: Collection[str]) -> tuple[str, bytes]:
+    """The wheel's file name and content; it asks for the packages ``wanted`` (their names in lower case, with "-")."""
     version = metadata.version("azbatchwrap")
-    wanted = ALWAYS | ({FOR_SDK} if with_sdk else set())
     info = f"azbatchwrap-{version}.dist-info"
     texts = {
         f"{info}/METADATA": _description(version, _requirements(metadata.requires("azbatchwrap") or (), wanted)),
@@ -33,10 +31,10 @@ def build_wheel(*, with_sdk: bool) -> tuple[str, bytes]:
 
 
 def _modules() -> list[Path]:
-    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+    return sorted(path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES)
 
 
-def _requirements(declared: Iterable[str], wanted: frozenset[str]) -> Iterator[str]:
+def _requirements(declared: Iterable[str], wanted: Collection[str]) -> Iterator[str]:
     """The declared requirements of these packages, with their bounds, as if no extra had to be named."""
     for requirement in declared:
         name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
