@@ -39,11 +39,24 @@ def _assert_covers(report: Report) -> None:
     assert written_cells(report.client) == {name: name in ALL - missing - failed.keys() for name in ALL}
 
 
-@pytest.mark.parametrize("version", ["14.2.0", "12.0.0", "9.0.0", "8.0.0", "6.0.1"])
+OLDER = ("14.2.0", "12.0.0", "9.0.0", "8.0.0", "6.0.1")
+
+
+@pytest.mark.parametrize("version", OLDER)
 def test_older_azure_batch(version: str, settings: dict[str, Any]) -> None:
     python = required(lambda: python_environment(f"azure-batch=={version}"))
     program = PROGRAMS / "azure_batch_msrest.py"
     _assert_covers(run_program(f"azure-batch {version}", [str(python), program], settings))
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_every_property_of_older_azure_batch(version: str, settings: dict[str, Any]) -> None:
+    """azure-batch 15 has tests of its own: tests/local/batch/test_every_property.py."""
+    python = required(lambda: python_environment(f"azure-batch=={version}"))
+    command = [str(python), PROGRAMS / "every_property_msrest.py"]
+    report = run_program(f"azure-batch {version}, every property", command, settings)
+    assert report.failed() == {}
+    assert report.operations() == {"pool", "job", "auto", "task", "schedule"}
 
 
 @pytest.mark.parametrize("kind", ["sync", "aio"])
