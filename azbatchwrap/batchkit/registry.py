@@ -28,8 +28,8 @@ def load_batch_type(text: str) -> type[BatchRequest]:
         module_name = path.stem
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"{text!r}: {error}") from error
+    except Exception as error:
+        raise ConfigurationError(f"{text!r} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(found, type) or not issubclass(found, BatchRequest):
         raise ConfigurationError(f"{text!r} is no BatchRequest")
     return found

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from azbatchwrap.backoff import Backoff
 from azbatchwrap.endpoints import Endpoint, EndpointStatusChecker
+from azbatchwrap.endpoints.extensible import Extensible
 from azbatchwrap.errors import (
     AttemptTimeout,
     ConfigurationError,
@@ -63,7 +64,7 @@ class Isolation(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkItemRequest:
+class WorkItemRequest(Extensible):
     """One work item. Subclass it (frozen dataclass with slots) and add what the processor needs.
 
     ``id`` names the item in results and summaries, usually a path. ``fingerprint`` tells contents apart: the same id
@@ -113,7 +114,7 @@ class ItemRecord:
 ItemT = TypeVar("ItemT", bound=WorkItemRequest)
 
 
-class WorkItemProcessor(ABC, Generic[ItemT]):
+class WorkItemProcessor(Extensible, ABC, Generic[ItemT]):
     """How a work item is done with an endpoint.
 
     ``process`` may be ``async def`` (on the event loop), a plain function (in threads) or, with
@@ -153,7 +154,7 @@ def is_retryable(error: BaseException) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchConfig:
+class BatchConfig(Extensible):
     """Details needed to produce the work items of a batch. Subclass it and add your own.
 
     ``input_folder`` is where ONESHOT looks and DAEMON watches; ``output_folder`` takes results and the run summary.
@@ -181,7 +182,7 @@ FILES_SCHEMA: Mapping[str, Any] = {
 }
 
 
-class BatchRequest(ABC):
+class BatchRequest(Extensible, ABC):
     """A batch: some files (or whatever ``from_json`` makes of a submitted document) and how they become work items.
 
     ``config_type`` is what the command line fills. ``type_names``: what a submitted document may call this type in its
@@ -237,7 +238,7 @@ class BatchRequest(ABC):
         """Whether a file of the input folder is work. Hidden ones, which half-written files often are, are not."""
         return not path.name.startswith(".")
 
-    def finish(self, *, complete: bool) -> None:  # noqa: B027 - most batches have nothing to do here
+    def finish(self, *, complete: bool) -> None:
         """Called in a thread after the batch's last result was recorded (``complete``), or when the run was ended."""
 
 
@@ -268,7 +269,7 @@ class Counts:
         return self.passed + self.failed
 
 
-class BatchRunSummarizer:
+class BatchRunSummarizer(Extensible):
     """Builds ``run_summary.json`` of one batch. Holds sums only: a million items must not weigh anything here."""
 
     def add(self, record: ItemRecord) -> None:

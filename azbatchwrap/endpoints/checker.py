@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .endpoint import Endpoint
+from .extensible import Extensible
 
 
-class EndpointStatusChecker:
+class EndpointStatusChecker(Extensible):
     """Asks the endpoint for a sign of life.
 
     HTTP: a GET of the option ``health_path`` answers below 400, or without that option the port takes connections.

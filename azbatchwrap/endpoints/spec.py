@@ -86,10 +86,11 @@ def whole_number(name: str, key: str, value: Any, low: int, high: int) -> int:
 def _url_of(name: str, entry: Mapping[str, Any]) -> str:
     if "url" in entry:
         return _checked_url(name, entry["url"])
-    host = entry.get("host")
+    # As in the public kit, what has a port and no host is on this machine.
+    host = entry.get("host", "localhost" if "port" in entry else None)
     if not isinstance(host, str) or not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+", host):
         raise ConfigurationError(f"endpoint {name!r}: needs a url, or a host (found {host!r})")
-    secure = entry.get("isSecure", False)
+    secure = entry.get("isSecure", entry.get("isCloudService", False))
     if not isinstance(secure, bool):
         raise ConfigurationError(f"endpoint {name!r}: isSecure is true or false, not {secure!r}")
     port = whole_number(name, "port", entry.get("port", 443 if secure else 5000), 1, 65_535)

@@ -33,6 +33,8 @@ def test_the_public_kits_form() -> None:
         ({"url": "wss://host/path"}, "wss://host/path"),
         ({"url": "exec:python3 worker.py"}, "exec:python3 worker.py"),
         ({"host": "::1", "port": 80}, "http://[::1]:80"),
+        ({"port": 6001}, "http://localhost:6001"),
+        ({"host": "h", "isCloudService": True}, "https://h:443"),
     ],
 )
 def test_urls(entry: Any, url: str) -> None:
