@@ -18,6 +18,7 @@ from azbatchwrap.errors import (
 )
 from azbatchwrap.progress import Progress
 
+from .patience import DEFAULT_PATIENCE
 from .service import Json, Service, at
 
 #: States (in lower case) of a node that runs tasks now or will in a while. A pre-empted one is brought back by Azure.
@@ -28,6 +29,15 @@ READY = frozenset({"idle", "running"})
 LOST = frozenset({"unusable", "unknown", "offline"})
 #: Seconds that nodes may be lost before that counts: Azure often gets them back within a minute.
 LOST_PATIENCE = 60.0
+#: What to do about an error of a resize.
+_WAYS_OUT = {
+    "AccountCoreQuotaReached": (
+        "The account has as many cores as it may: empty idle pools (`azbatchwrap pool list`), ask for fewer nodes or smaller "
+        "ones, or ask Azure for a higher quota. `azbatchwrap config check` shows what is in use."
+    ),
+    "AllocationFailed": "Azure has no such machines in the region now: wait longer (patience=), or take another VM size.",
+    "AllocationTimedout": "Azure found no machines in time: wait longer (patience=), or take another VM size.",
+}
 #: Bytes of a failed command's stderr that an error carries.
 STDERR_END = 4096
 
@@ -42,14 +52,17 @@ _NODE_FIELDS = ("id", "state", "schedulingState", "startTaskInfo", "errors")
 class Health:
     """Looks at a pool (and a job's preparation on it) each time `check` is called.
 
+    ``patience`` is how many seconds a pool may have no node because Azure has none, or a quota is reached.
     ``clock`` gives seconds and is a parameter so that tests need not wait for `LOST_PATIENCE`.
     """
 
     service: Service
     pool_id: str
     job_id: str | None = None
+    patience: float = DEFAULT_PATIENCE
     clock: Callable[[], float] = time.monotonic
     _lost_since: float | None = None
+    _short_since: float | None = None
     _noted: set[str] = field(default_factory=set)
 
     def check(self) -> list[str]:
@@ -60,11 +73,13 @@ class Health:
         nodes = list(self.service.list(at("pools", self.pool_id, "nodes"), select=_NODE_FIELDS))
         barred = self._failed_preparations() if self.job_id else {}
         usable = [node for node in nodes if _works(node) and node["id"] not in barred]
-        coming = pool.get("allocationState", "steady") != "steady" or pool.get("enableAutoScale", False)
-        if not usable and not coming:
-            self._give_up(pool, nodes, barred)
+        settled = pool.get("allocationState", "steady") == "steady"
         if usable:
-            self._lost_since = None
+            self._lost_since = self._short_since = None
+        elif settled and pool.get("resizeErrors") and not nodes:
+            self._wait_for_room(pool)
+        elif settled and not pool.get("enableAutoScale", False):
+            self._give_up(pool, nodes, barred)
         return self._news(pool, nodes, barred)
 
     def wait_until_ready(
@@ -120,11 +135,6 @@ class Health:
             raise self._start_failure(failed_start)
         if barred:
             raise self._preparation_failure(barred)
-        errors = pool.get("resizeErrors") or ()
-        if errors and not nodes:
-            raise ResizeFailed(
-                _resize_text(pool), pool_id=self.pool_id, codes=[error.get("code", "") for error in errors]
-            )
         if any(_state(node) in LOST for node in nodes):
             self._lost(nodes)
             return
@@ -133,6 +143,26 @@ class Health:
             f"resize it (resize_pool, or `azbatchwrap pool resize {self.pool_id} --nodes N`)",
             pool_id=self.pool_id,
         )
+
+    def _wait_for_room(self, pool: Json) -> None:
+        """The pool got no node at all. A formula asks again by itself; for a fixed size, that is done here."""
+        now = self.clock()
+        if self._short_since is None:
+            self._short_since = now
+        if now - self._short_since >= self.patience:
+            codes = [str(error.get("code", "")) for error in pool["resizeErrors"]]
+            ways = "".join(f"\n{_WAYS_OUT[code]}" for code in dict.fromkeys(codes) if code in _WAYS_OUT)
+            raise ResizeFailed(_resize_text(pool) + ways, pool_id=self.pool_id, codes=codes)
+        if not pool.get("enableAutoScale", False):
+            self._ask_again(pool)
+
+    def _ask_again(self, pool: Json) -> None:
+        targets = {name: pool.get(name, 0) for name in ("targetDedicatedNodes", "targetLowPriorityNodes")}
+        try:
+            self.service.request("POST", at("pools", self.pool_id, "resize"), targets)
+        except Conflict:
+            # Somebody else resizes it, or deletes it.
+            return
 
     def _lost(self, nodes: list[Json]) -> None:
         if self._lost_since is None:

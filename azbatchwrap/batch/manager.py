@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,6 +34,7 @@ from .health import Health
 from .jobs import DEFAULT_LIMIT, SAS_MARGIN, JobFacts, JobPlan, Jobs
 from .management import management_of
 from .node_setup import Container, NodeSetup, container_of
+from .patience import DEFAULT_PATIENCE, Patience, seconds_of
 from .pools import PoolPlan, Pools
 from .pyz import build_engine
 from .results import Results, TaskResult
@@ -80,16 +82,24 @@ class _OpenJob:
 class AzureBatch:
     """Runs what ``storage`` uploaded. ``settings`` default to the storage's; ``progress`` hears what takes long.
 
+    ``patience`` is how long to wait for room, in seconds or as ``"30m"``: for nodes that Azure does not have now, and for
+    quotas of cores, pools and jobs that are reached. 0 raises the error, which says what to do, at once.
     Close it, or use it in a ``with``: then, and when the script ends, its jobs are told that no more tasks come.
     Every call may raise a `ServiceError`.
     """
 
     def __init__(
-        self, storage: AzureBatchStorage, settings: Settings | None = None, *, progress: Progress | None = None
+        self,
+        storage: AzureBatchStorage,
+        settings: Settings | None = None,
+        *,
+        progress: Progress | None = None,
+        patience: float | str = DEFAULT_PATIENCE,
     ) -> None:
         self.storage = storage
         self.settings = settings or storage.settings
         self.progress = progress or NullProgress()
+        self.patience = Patience(seconds_of(patience), self._pace.pool, self.progress)
         self.service = Service(self.settings.batch)
         self.pools = Pools(self.service, self.settings.pool, storage.project, lambda: management_of(self.settings))
         self.jobs = Jobs(self.service, storage.project)
@@ -173,7 +183,7 @@ class AzureBatch:
             jdk=_wants_java(files, setup) if jdk is None else jdk,
             **_known_setup(setup),
         )
-        replaced = self.pools.create(plan)
+        replaced = self.patience.wait_out(lambda: self.pools.create(plan))
         if replaced:
             _log.warning("pool %s: %s", plan.pool_id, replaced)
             self.progress.message(replaced)
@@ -237,8 +247,11 @@ class AzureBatch:
 
     def wait_for_pool(self, pool_id: str | None = None, timeout: float | None = None) -> int:
         """Wait until the nodes asked for are ready, or all that came; how many. Raises PoolError, WaitTimeout."""
-        health = Health(self.service, pool_id or self.pool_id)
-        return health.wait_until_ready(self._pace.pool, timeout, self.progress)
+        return self.health_of(pool_id or self.pool_id).wait_until_ready(self._pace.pool, timeout, self.progress)
+
+    def health_of(self, pool_id: str, job_id: str | None = None) -> Health:
+        """What looks whether a pool can run a job's tasks, as patiently as this manager."""
+        return Health(self.service, pool_id, job_id, self.patience.seconds)
 
     def delete_pool(self, pool_id: str | None = None) -> bool:
         """Ask for the end of a pool (default: the current one); False when there was none."""
@@ -302,12 +315,14 @@ class AzureBatch:
     def _make(self, plan: JobPlan, deployed: Deployed) -> None:
         life = timedelta(seconds=plan.limit + SAS_MARGIN)
         engine = names.content_blob(str(self._list_of(deployed)["engine"]))
-        self.jobs.create(
+        create = partial(
+            self.jobs.create,
             plan,
             engine_url=self.storage.blob_sas(deployed.container, engine, "r", life),
             list_url=self.storage.blob_sas(deployed.container, names.deployment_blob(deployed.hash), "r", life),
             files_url=self.storage.container_sas(deployed.container, "rl", life),
         )
+        self.patience.wait_out(create)
 
     def _check_packages(self, deployed: Deployed) -> None:
         """What is installed on a node is not in the container that tasks run in."""
@@ -452,7 +467,7 @@ class AzureBatch:
         facts = self.jobs.facts(job_id)
         if seal and not facts.sealed and not facts.ended:
             self.seal_job(job_id)
-        health = Health(self.service, facts.pool_id, job_id)
+        health = self.health_of(facts.pool_id, job_id)
         Waiter(self.service, job_id, health, self._pace, self.progress).run(timeout)
 
     def get_results(

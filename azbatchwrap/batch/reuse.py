@@ -108,7 +108,7 @@ def _alike(batch: AzureBatch) -> Iterator[Json]:
 
 def _works(batch: AzureBatch, pool_id: str) -> bool:
     try:
-        Health(batch.service, pool_id).check()
+        Health(batch.service, pool_id, patience=0).check()
     except PoolError as error:
         _log.info("pool %s is not used again: %s", pool_id, error)
         return False

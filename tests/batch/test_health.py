@@ -109,12 +109,42 @@ def test_a_preparation_that_is_under_way_bars_nothing(door, health):
     health.check()
 
 
-def test_a_resize_that_brought_no_node_is_told_with_its_codes(door, health):
-    errors = [{"code": "AccountCoreQuotaReached", "message": "The core quota is reached."}]
-    show(door, resizeErrors=errors, targetDedicatedNodes=4)
+QUOTA_REACHED = [{"code": "AccountCoreQuotaReached", "message": "The core quota is reached."}]
+
+
+def test_a_resize_that_brought_no_node_is_told_with_its_codes(door):
+    health = Health(door.service, "p", "j", patience=0)
+    show(door, resizeErrors=QUOTA_REACHED, targetDedicatedNodes=4)
     with pytest.raises(ResizeFailed, match="0 of 4 nodes: AccountCoreQuotaReached: The core quota") as caught:
         health.check()
     assert caught.value.codes == ("AccountCoreQuotaReached",)
+    assert "ask Azure for a higher quota" in str(caught.value)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_lack_of_nodes_is_waited_out_as_long_as_patience_lasts(door, scaled):
+    clock = Clock()
+    health = Health(door.service, "p", "j", patience=100, clock=clock)
+    show(door, resizeErrors=QUOTA_REACHED, targetDedicatedNodes=4, enableAutoScale=scaled)
+    door.answers.post(f"{URL}/pools/p/resize", status=202)
+    assert health.check() == ["pool p has 0 of 4 nodes: AccountCoreQuotaReached: The core quota is reached."]
+    clock.now = 99
+    assert health.check() == []
+    resizes = [call.request for call in door.answers.calls if call.request.method == "POST"]
+    assert len(resizes) == (0 if scaled else 2)  # a formula asks again by itself
+    clock.now = 100
+    with pytest.raises(ResizeFailed):
+        health.check()
+
+
+def test_patience_begins_anew_once_there_was_a_node(door):
+    clock = Clock()
+    health = Health(door.service, "p", "j", patience=100, clock=clock)
+    for now, nodes in ((0, []), (90, [node()]), (150, []), (200, [])):
+        clock.now = now
+        show(door, *nodes, resizeErrors=QUOTA_REACHED, targetDedicatedNodes=4)
+        door.answers.post(f"{URL}/pools/p/resize", status=409, json=error_body("PoolBeingResized"))
+        health.check()
 
 
 def test_a_resize_that_brought_some_nodes_is_mentioned(door, health):

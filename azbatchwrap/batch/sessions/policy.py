@@ -165,7 +165,7 @@ def ensure_pool(batch: AzureBatch, policy: PoolPolicy) -> str:
             **policy.setup(),
         )
         try:
-            batch.pools.create(plan)
+            batch.patience.wait_out(lambda: batch.pools.create(plan))
         except Conflict as error:
             # Another session was faster.
             if error.code != "PoolExists" and error.status != PRECONDITION_FAILED:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.batch.logs import follow_log, kept_log, read_log
 from azbatchwrap.batch.manager import AzureBatch
+from azbatchwrap.batch.patience import DEFAULT_PATIENCE
 from azbatchwrap.batch.service import at
 from azbatchwrap.batch.tasks import submission_index
 from azbatchwrap.batch.timeline import html, spans_of, svg
@@ -82,6 +83,7 @@ class Session(Calls):
     ``sources``: files and folders of code that importing the functions does not reveal.
     ``at_most``: how many tasks may be on the service at once.
     ``pickle``: arguments and results may be any Python values, where nodes have the same Python.
+    ``patience``: how long to wait for room, when Azure has no nodes or a quota is reached, in seconds or as ``"30m"``.
     ``limit``: how long a job may live, in seconds or as ``"36h"``.
     ``dry_run``: nothing is sent, and `plan` tells what would be.
     ``options``: those of `options`, for all tasks.
@@ -99,6 +101,7 @@ class Session(Calls):
         at_most: int | None = None,
         pickle: bool = False,
         skip_done: bool = True,
+        patience: float | str = DEFAULT_PATIENCE,
         limit: float | str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
@@ -111,7 +114,7 @@ class Session(Calls):
         super().__init__(Desk(self, Caller(by_pickle=pickle), self._accept), Options.of(options))
         self.by_pickle = pickle
         storage = AzureBatchStorage(settings, project=project, progress=self.progress)
-        self.manager = AzureBatch(storage, progress=self.progress)
+        self.manager = AzureBatch(storage, progress=self.progress, patience=patience)
         self._pool = pool or PoolPolicy(nodes=self.manager.settings.pool.node_count)
         self.inputs = Inputs(storage)
         self.inputs.add(*inputs)

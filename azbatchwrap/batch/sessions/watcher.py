@@ -200,7 +200,7 @@ class Watcher:
             if facts.state == "completed":
                 self._end_all(facts)
                 continue
-            health = self._health.setdefault(job_id, Health(self._service, facts.pool_id, job_id))
+            health = self._health.setdefault(job_id, self._jobs.manager.health_of(facts.pool_id, job_id))
             for line in health.check():
                 self._progress.message(line)
 
