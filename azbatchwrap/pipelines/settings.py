@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def _parse_json(path: Path, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=lambda pairs: _once(path, pairs))
     except json.JSONDecodeError as error:
         line = "".join(text.splitlines()[error.lineno - 1 : error.lineno])
         hint = ": a placeholder still stands where a value belongs" if "<" in line else ""
@@ -190,9 +190,26 @@ def _parse_yaml(path: Path, text: str) -> Any:
     import yaml
 
     try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if isinstance(node, yaml.MappingNode):
+            _once(path, [(key.value, value) for key, value in node.value])
         return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigurationError(f"{path} is not valid YAML: {place}{error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
+
+
+def _once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """``pairs`` as a dictionary. Of a key that is given twice nobody knows which one is meant."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ConfigurationError(f"{path} gives the key {name} twice")
+        found[name] = value
+    return found
 
 
 def _merge(layers: list[dict[str, Given]], faults: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -284,7 +301,10 @@ def _path(key: Key, given: Given) -> Path:
 def _words(_key: Key, given: Given) -> tuple[str, ...]:
     import shlex
 
-    value = shlex.split(given.value) if isinstance(given.value, str) else given.value
+    try:
+        value = shlex.split(given.value) if isinstance(given.value, str) else given.value
+    except ValueError as error:
+        raise _Wrong(f"has an unbalanced quote or backslash: {given.value!r}") from error
     if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
         raise _Wrong(f"must be a list of words, not {given.value!r}")
     foreign = [word for word in value for hole in re.findall(r"\{(\w*)\}", word) if hole not in {"data", "output"}]
@@ -297,7 +317,7 @@ def _pairs(_key: Key, given: Given) -> dict[str, str]:
     value = given.value
     if isinstance(value, str):
         pairs = [pair.partition("=") for pair in value.split(",")]
-        value = {name.strip(): text.strip() for name, equals, text in pairs if equals}
+        value = {name.strip(): text.strip() for name, equals, text in pairs} if all(pair[1] for pair in pairs) else None
     if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
         raise _Wrong(f"must be names and texts (name=text,…), not {given.value!r}")
     wrong = [name for name in value if not _TAG_NAME.match(name) or name.lower().startswith(_OWN_TAGS)]

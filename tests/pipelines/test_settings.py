@@ -107,10 +107,13 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         ("workspace", ["a"], "must be text"),
         ("resourceGroup", "ends with.", "full stop"),
         ("batch_compute_name", "1abc", "a letter first"),
+        ("batch_compute_name", "a" * 33, "3 to 32"),
+        ("score_arguments", "{data} 'x", "unbalanced quote"),
         ("source_container", "result", "both 'result'"),
         ("score_arguments", ["{file}"], "not '{file}'"),
         ("tags", {"azbatchwrap": "mine"}, "does not allow"),
         ("tags", [1], "names and texts"),
+        ("tags", "team=a,b", "names and texts"),
         ("subid", "not-a-guid", "an id such as"),
     ],
 )
@@ -119,16 +122,27 @@ def test_each_key_says_what_it_takes(tmp_path: Path, key: str, value: Any, said:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("name", "text", "said"),
     [
-        ('{"subid": "x",', "line 1, column"),
-        ('{"batch_vm_min": <minimum nodes>}', "a placeholder still stands"),
-        ("[1]", "must hold an object"),
+        ("batch.json", '{"subid": "x",', "line 1, column"),
+        ("batch.json", '{"batch_vm_min": <minimum nodes>}', "a placeholder still stands"),
+        ("batch.json", "[1]", "must hold an object"),
+        ("batch.json", '{"region": "eastus", "region": "westus"}', "gives the key region twice"),
+        ("batch.yaml", "region: eastus\nregion: westus", "gives the key region twice"),
+        ("batch.yaml", "region: [1\nworkspace: x", "line 2, column 10: expected"),
+        ("batch.yaml", "region: a\n---\nregion: b", "line 2, column 1: "),
+        ("batch.yaml", "region: \x07", "special characters are not allowed"),
+        ("batch.yaml", "", "must hold an object"),
     ],
 )
-def test_unreadable_files_say_where(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
-        settings.load(written(tmp_path, text))
+def test_unreadable_files_say_where(tmp_path: Path, name: str, text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        settings.load(written(tmp_path, text, name))
+    assert "\n" not in str(caught.value) or "special" in said
+
+
+def test_names_as_long_as_azure_takes_them(tmp_path: Path) -> None:
+    assert settings.load(written(tmp_path, ORIGINAL | {"batch_compute_name": "a" * 32})).batch_compute_name == "a" * 32
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

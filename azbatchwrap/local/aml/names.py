@@ -17,7 +17,7 @@ WORKSPACE_ADDRESS = f"/subscriptions/{{}}/resourceGroups/{{}}/providers/{WORKSPA
 
 _NAMES = {
     "workspaces": re.compile(r"[A-Za-z0-9][\w-]{2,32}\Z", re.ASCII),
-    "computes": re.compile(r"[A-Za-z][A-Za-z0-9-]{1,15}\Z"),
+    "computes": re.compile(r"(?=.{3,32}\Z)[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?\Z"),
     "datastores": re.compile(r"\w{1,255}\Z", re.ASCII),
     "batchEndpoints": re.compile(r"(?=.{3,32}\Z)[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?\Z"),
     "deployments": re.compile(r"(?=.{3,32}\Z)[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?\Z"),
