@@ -104,20 +104,25 @@ def aml_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AmlStack]:
     folder = tmp_path_factory.mktemp("aml-instance")
     with ended_stack(folder):
         Stack(folder).up(Options(max_processes=4, aml=True))
-        endpoint = config.read_endpoint(folder)
-        assert endpoint is not None
-        facts = Stack(folder).endpoint()["aml"]
-        environment = clean_environment(folder) | local_variables(endpoint) | management.variables(facts)
-        yield AmlStack(
-            folder,
-            environment,
-            endpoint,
-            facts["url"],
-            facts["subscription_id"],
-            facts["client_id"],
-            facts["client_secret"],
-            facts["ca_bundle"],
-        )
+        yield aml_stack_of(folder)
+
+
+def aml_stack_of(folder: Path) -> AmlStack:
+    """The running instance in ``folder``."""
+    endpoint = config.read_endpoint(folder)
+    assert endpoint is not None
+    facts = Stack(folder).endpoint()["aml"]
+    environment = clean_environment(folder) | local_variables(endpoint) | management.variables(facts)
+    return AmlStack(
+        folder,
+        environment,
+        endpoint,
+        facts["url"],
+        facts["subscription_id"],
+        facts["client_id"],
+        facts["client_secret"],
+        facts["ca_bundle"],
+    )
 
 
 class ArmProcess:

@@ -33,7 +33,7 @@ class AmlPart:
 
     @classmethod
     def new(cls, port: int) -> AmlPart:
-        return cls(port, _new_key(), _other_port(port))
+        return cls(port, new_key(), _other_port(port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,13 @@ class Instance:
     max_processes: int | None = None
     #: The management plane; ``None`` until it was asked for.
     aml: AmlPart | None = None
+    #: The Batch account's other key; ``None`` in the file of an older instance, until its next start.
+    batch_second_key: Secret | None = None
 
     @classmethod
     def new(cls) -> Instance:
         batch, blob, queue = free_ports(3)
-        return cls(_new_key(), _new_key(), batch, blob, queue)
+        return cls(new_key(), new_key(), batch, blob, queue, batch_second_key=new_key())
 
     @classmethod
     def read(cls, path: Path) -> Instance | None:
@@ -64,7 +66,7 @@ class Instance:
         content: Mapping[str, Any] = read_json_object(path)
         try:
             batch, storage = content["batch"], content["storage"]
-            external = storage["external"]
+            external, second = storage["external"], batch.get("second_key")
             return cls(
                 batch_key=Secret(batch["key"]),
                 storage_key=Secret(storage["key"]),
@@ -74,6 +76,7 @@ class Instance:
                 external=Secret(external) if external else None,
                 max_processes=batch["max_processes"],
                 aml=_read_aml(content.get("aml")),
+                batch_second_key=Secret(second) if second else None,
             )
         except (KeyError, TypeError) as error:
             raise ConfigurationError(
@@ -82,7 +85,12 @@ class Instance:
             ) from error
 
     def write(self, path: Path) -> None:
-        batch = {"key": self.batch_key.reveal(), "port": self.batch_port, "max_processes": self.max_processes}
+        batch = {
+            "key": self.batch_key.reveal(),
+            "second_key": self.batch_second_key.reveal() if self.batch_second_key else None,
+            "port": self.batch_port,
+            "max_processes": self.max_processes,
+        }
         storage = {
             "key": self.storage_key.reveal(),
             "blob_port": self.blob_port,
@@ -144,5 +152,6 @@ def write_private(path: Path, content: Mapping[str, Any]) -> None:
     beside.replace(path)
 
 
-def _new_key() -> Secret:
+def new_key() -> Secret:
+    """A random account key."""
     return Secret(base64.b64encode(secrets.token_bytes(64)).decode())

@@ -31,7 +31,7 @@ from azbatchwrap.local import processes
 from azbatchwrap.local.admin import BatchAdmin, Refused
 from azbatchwrap.local.arm.certificate import Certificate
 from azbatchwrap.local.arm.names import SUBSCRIPTION
-from azbatchwrap.local.instance import AmlPart, Instance, free_ports, is_free, write_private
+from azbatchwrap.local.instance import AmlPart, Instance, free_ports, is_free, new_key, write_private
 from azbatchwrap.local.management import START_TIMEOUT as MANAGEMENT_START_TIMEOUT
 from azbatchwrap.local.management import ManagementService
 from azbatchwrap.local.storage import START_TIMEOUT as STORAGE_START_TIMEOUT
@@ -82,6 +82,7 @@ class BatchService:
     folder: Path
     log: Path
     key: Secret
+    second_key: Secret | None
     port: int
     max_processes: int | None
     #: With the management plane: where it answers on TLS, with which certificate, and what signs the tokens it takes.
@@ -103,7 +104,14 @@ class BatchService:
     @property
     def facts(self) -> dict[str, Any]:
         """What the management plane must know of it."""
-        return {"account": BATCH_ACCOUNT, "key": self.key.reveal(), "url": self.url, "tls_port": self.tls_port}
+        return {
+            "account": BATCH_ACCOUNT,
+            "key": self.key.reveal(),
+            "second_key": self.second_key.reveal() if self.second_key else None,
+            "url": self.url,
+            "tls_port": self.tls_port,
+            "instance": str(self.folder.parent),
+        }
 
     @property
     def admin(self) -> BatchAdmin:
@@ -116,6 +124,7 @@ class BatchService:
         content: dict[str, Any] = {
             "account": BATCH_ACCOUNT,
             "key": self.key.reveal(),
+            "second_key": self.second_key.reveal() if self.second_key else None,
             "host": "127.0.0.1",
             "port": self.port,
             "data_dir": str(self.folder),
@@ -148,6 +157,14 @@ class BatchService:
         settings = Path(self.service.mark)
         write_private(settings, read_json_object(settings) | {"chaos": dict(in_force)})
         return in_force
+
+    def change_keys(self, primary: Secret, secondary: Secret) -> None:
+        """Let it take these keys, and the old ones no more. Raises ConfigurationError."""
+        keys = {"key": primary.reveal(), "second_key": secondary.reveal()}
+        try:
+            self.admin.ask("PUT", "/_local/keys", keys)
+        except (Refused, OSError) as error:
+            raise ConfigurationError(f"the Batch service did not take its new keys: {error}") from error
 
     def stop(self) -> bool:
         return processes.stop(self.service, BATCH_STOP_GRACE)
@@ -203,6 +220,7 @@ class Stack:
             folder=self.folder / "batch",
             log=self.log_file("batch"),
             key=instance.batch_key,
+            second_key=instance.batch_second_key,
             port=instance.batch_port,
             max_processes=instance.max_processes,
             tls_port=management.batch_tls_port if management else None,
@@ -317,6 +335,24 @@ class Stack:
         with self._changing():
             return self._batch(instance).change_chaos(changes or {})
 
+    def renew_key(self, which: Literal["primary", "secondary"]) -> tuple[Secret, Secret]:
+        """A new key for the Batch account while it runs: the old one is refused from now on. Returns both keys.
+
+        It is kept before it is in force, so that an instance that ends in between begins anew with it. Raises
+        ConfigurationError.
+        """
+        with self._changing():
+            instance = self._instance()
+            if instance is None:
+                raise ConfigurationError(f"there is no instance in {self.folder}. Run `azbatchwrap local up` first")
+            first, second = instance.batch_key, instance.batch_second_key or new_key()
+            first, second = (new_key(), second) if which == "primary" else (first, new_key())
+            renewed = replace(instance, batch_key=first, batch_second_key=second)
+            renewed.write(self.folder / INSTANCE_FILE)
+            self._batch(instance).change_keys(first, second)
+            self._write_endpoint(renewed, self._batch(renewed), self._azurite(renewed), self._management(renewed))
+            return first, second
+
     def endpoint(self) -> Mapping[str, Any]:
         """What ``endpoint.json`` says. ConfigurationError when the instance is not up."""
         path = self.folder / ENDPOINT_FILE
@@ -369,6 +405,7 @@ class Stack:
             external=external,
             max_processes=options.max_processes or instance.max_processes,
             aml=self._chosen_aml(instance, options),
+            batch_second_key=instance.batch_second_key or new_key(),
         )
 
     def _chosen_aml(self, instance: Instance, options: Options) -> AmlPart | None:

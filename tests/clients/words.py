@@ -70,8 +70,9 @@ SIMPLER = (
         "**licenses** are kept and returned."
     ),
     (
-        "**Managed identities** of a pool are kept and returned; there is no endpoint that would give tasks a token for "
-        "them, so what they point at must be reachable by SAS."
+        "**Managed identities** of a pool open the instance's own storage to its resource files and output files, and get "
+        "tokens that this instance takes; no other account and no other cloud knows them. Every storage account that is "
+        "linked to the Batch account is that one storage."
     ),
     (
         "**Certificates**, cloud services and remote desktop files, which the service gave up in 2024, are not there: "
@@ -79,8 +80,9 @@ SIMPLER = (
     ),
     "**Windows** images are listed and their nodes are unusable.",
     (
-        "**The management side** has one Batch account, which cannot be deleted and whose keys cannot be renewed. Quotas "
-        "are shown and not enforced. Network rules and private endpoints are kept, or empty lists."
+        "**The management side** has one Batch account, for an account is a running service: it can be changed and its keys "
+        "renewed, and no other be made beside it (`SubscriptionQuotaExceeded`). The quotas that it shows are not enforced "
+        "(`local chaos` limits nodes and jobs). Network rules and private endpoints are kept, or empty lists."
     ),
     "**Application packages** whose zip file is broken fail the tasks that need them, not the node.",
     (

@@ -1,4 +1,4 @@
-"""Our own addresses on the service, below ``/_local/``: faults, applications and identities. Signed with the account's key."""
+"""Our own addresses on the service, below ``/_local/``: faults, keys, applications and identities. Signed with the account's key."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ _APPLICATION = Shape(
 )
 _VERSION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}\Z")
 _IDENTITY = Shape({"identity": anything})
+_KEYS = Shape({"key": text(shortest=1), "second_key": text(shortest=1)}, required=("key",))
 
 
 def answer(service: Service, request: Request) -> Response:
@@ -81,11 +82,21 @@ def _put_identity(service: Service, request: Request, words: list[str]) -> None:
     service.save_pool(pool)
 
 
+def _put_keys(service: Service, request: Request, _words: list[str]) -> None:
+    """The account's keys from now on; who renewed them has written them down before."""
+    body = request.read(_KEYS)
+    try:
+        service.shared_key.renew(body["key"], body.get("second_key"))
+    except ValueError as error:
+        raise bad_property("key", "", f"A key is base64: {error}.") from None
+
+
 _Handler = Callable[[Service, Request, list[str]], "dict[str, Any] | None"]
 #: (verb, first word, number of words) -> handler
 _HANDLERS: dict[tuple[str, str, int], _Handler] = {
     ("GET", "chaos", 1): _show_chaos,
     ("PATCH", "chaos", 1): _change_chaos,
+    ("PUT", "keys", 1): _put_keys,
     ("PUT", "applications", 2): _put_application,
     ("DELETE", "applications", 2): _delete_application,
     ("PUT", "pools", 2): _put_identity,

@@ -46,8 +46,7 @@ class BatchApp:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        settings = service.settings
-        self._authentication = Authentication(settings.account, settings.key, settings.token_secret)
+        self._authentication = Authentication(service.shared_key, service.settings.token_secret)
         self._traffic = Traffic()
         self._page = Page(service, self._traffic)
 

@@ -16,6 +16,7 @@ import orjson
 
 from azbatchwrap.config import Secret
 from azbatchwrap.local.batch.attempts import execute
+from azbatchwrap.local.batch.auth import SharedKey
 from azbatchwrap.local.batch.autoscaler import Autoscaler
 from azbatchwrap.local.batch.chaos import Chaos
 from azbatchwrap.local.batch.errors import BatchError
@@ -45,6 +46,7 @@ class Settings:
     account: str
     key: str = field(repr=False)
     data_dir: Path
+    second_key: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 0
     #: Task processes at a time, over all pools; multi-instance tasks are exempt.
@@ -64,6 +66,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.url = f"http://{settings.host}:{settings.port}"
+        self.shared_key = SharedKey(settings.account, settings.key, settings.second_key)
         self.store = Store(settings.data_dir / "state.sqlite3")
         self.tasks = TaskTable(self.store)
         self.statistics = Statistics(self.store)

@@ -91,12 +91,20 @@ class Accounts:
 
     def keys(self, arm: Arm, request: Request) -> Answer:
         account = require(arm, request)
-        key = self._service.key.reveal()
-        return Answer(200, {"accountName": account["name"], "primary": key, "secondary": key})
+        primary, secondary = (key.reveal() for key in self._service.keys)
+        return Answer(200, {"accountName": account["name"], "primary": primary, "secondary": secondary})
 
-    def renew_key(self, arm: Arm, request: Request) -> Answer:
+    async def renew_key(self, arm: Arm, request: Request) -> Answer:
+        """A new key in force; the other one stays, so that clients can go over to it before."""
         require(arm, request)
-        raise conflict("The key of an instance's account stays as long as its data folder.", "OperationNotSupported")
+        which = str(request.json().get("keyName", "")).lower()
+        if which == "primary":
+            await self._service.renew_key("primary")
+        elif which == "secondary":
+            await self._service.renew_key("secondary")
+        else:
+            raise bad_request("keyName is Primary or Secondary.", "InvalidRequestBody")
+        return self.keys(arm, request)
 
     def endpoints(self, arm: Arm, request: Request) -> Answer:
         """What nodes must reach."""
@@ -132,8 +140,10 @@ def require(arm: Arm, request: Request) -> Document:
 
 
 def _sync_keys(arm: Arm, request: Request) -> Answer:
-    """Nothing can have changed: storage keys stay as well."""
-    require(arm, request)
+    """Storage keys stay, so that nothing can have changed but the time at which they were last looked at."""
+    account = require(arm, request)
+    account["properties"]["autoStorage"]["lastKeySync"] = timestamp()
+    arm.resources.save(account)
     return Answer(204)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import quote
 
 from azbatchwrap.config import Secret
+from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.local.admin import BatchAdmin, Refused
 from azbatchwrap.local.arm.errors import ArmError
 
@@ -20,9 +22,24 @@ class BatchService:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.account: str = settings["account"]
-        self.key = Secret(settings["key"])
+        self.keys = (Secret(settings["key"]), Secret(settings.get("second_key") or settings["key"]))
+        self._url: str = settings["url"]
+        self._instance: str | None = settings.get("instance")
         self.tls_endpoint = f"127.0.0.1:{settings['tls_port']}"
-        self._admin = BatchAdmin(settings["url"], self.account, self.key)
+        self._admin = BatchAdmin(self._url, self.account, self.keys[0])
+
+    async def renew_key(self, which: Literal["primary", "secondary"]) -> None:
+        """A new key in place of the old one, for the service, the instance and ourselves. Raises ArmError."""
+        from azbatchwrap.local.stack import Stack  # the instance that started this process
+
+        if self._instance is None:
+            raise ArmError(409, "OperationNotSupported", "This Batch service is no instance's: its keys stay.")
+        try:
+            primary, secondary = await asyncio.to_thread(Stack(Path(self._instance)).renew_key, which)
+        except ConfigurationError as error:
+            raise ArmError(503, "ServiceUnavailable", str(error)) from error
+        self.keys = (primary, secondary)
+        self._admin = BatchAdmin(self._url, self.account, primary)
 
     async def data(self, method: str, path: str, body: object = None) -> Any:
         """An operation of the data plane. Raises ArmError with the data plane's own refusal."""

@@ -27,14 +27,17 @@ class Gate:
     """Knows the links that were used since the service started; older ones do not open it any more."""
 
     def __init__(self, key: str, port: int) -> None:
-        self._link_key = _derive(key, _LINK)
-        self._session_key = _derive(key, _SESSION)
+        self.use(key)
         self._opened = _now_ms()
         self._used: dict[str, int] = {}
         #: Sessions that were ended by their browser, and when they began.
         self._left: dict[str, int] = {}
         #: Browsers share cookies between the ports of a host: the name keeps instances apart.
         self.cookie_name = f"azbatchwrap-{port}"
+
+    def use(self, key: str) -> None:
+        """The account's key; a new one ends every stay."""
+        self._link_key, self._session_key = _derive(key, _LINK), _derive(key, _SESSION)
 
     def exchange(self, token: str) -> str | None:
         """The ``Set-Cookie`` value for a link's secret; None unless it is right, young and unused."""

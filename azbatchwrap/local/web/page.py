@@ -87,7 +87,7 @@ class Page:
     def __init__(self, service: Service, traffic: Traffic) -> None:
         self._service = service
         self._traffic = traffic
-        self._gate = Gate(service.settings.key, service.settings.port)
+        self._gate = Gate(service.shared_key.primary, service.settings.port)
         self._lists = TaskLists(service.store.path)
         #: Tells the answers of this run of the service from those of another.
         self._run = secrets.token_hex(4)
@@ -114,6 +114,7 @@ class Page:
             return _problem(500, "InternalError", "The service met an error of its own; its log says more.")
 
     async def _answer(self, visit: Visit) -> Answer:
+        self._gate.use(self._service.shared_key.primary)
         if visit.method == "GET" and (file := _FILE.match(visit.path)) is not None:
             return _static(file.group(1))
         if visit.method == "POST" and visit.path == f"{_DATA}/enter":

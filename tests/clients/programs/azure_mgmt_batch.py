@@ -71,10 +71,19 @@ class Program:
         with record("batch_account.list_by_resource_group"):
             check([each.name for each in client.list_by_resource_group(GROUP)] == [self.account])
         with record("batch_account.get_keys"):
-            check(client.get_keys(GROUP, self.account).primary)
+            before = client.get_keys(GROUP, self.account)
+            check(before.primary and before.secondary)
+        with record("batch_account.regenerate_key", "the other one stays"):
+            wanted = models.BatchAccountRegenerateKeyParameters(key_name=models.AccountKeyType.SECONDARY)
+            after = client.regenerate_key(GROUP, self.account, wanted)
+            check(after.primary == before.primary and after.secondary != before.secondary)
         with record("batch_account.update"):
             client.update(GROUP, self.account, models.BatchAccountUpdateParameters(tags={"a": "b"}))
-            check(client.get(GROUP, self.account).tags == {"a": "b"})
+            linked = found.auto_storage.storage_account_id
+            storage = models.AutoStorageBaseProperties(storage_account_id=linked, authentication_mode="StorageKeys")
+            client.update(GROUP, self.account, models.BatchAccountUpdateParameters(auto_storage=storage))
+            now = client.get(GROUP, self.account)
+            check(now.tags == {"a": "b"} and now.auto_storage.storage_account_id == linked, now)
         with record("batch_account.create", "the one that is there; another is refused"):
             parameters = models.BatchAccountCreateParameters(location="local")
             check(client.begin_create(GROUP, self.account, parameters).result().name == self.account)
@@ -85,7 +94,9 @@ class Program:
             else:
                 check(False, "a second account was made")
         with record("batch_account.synchronize_auto_storage_keys"):
+            synchronized = client.get(GROUP, self.account).auto_storage.last_key_sync
             client.synchronize_auto_storage_keys(GROUP, self.account)
+            check(client.get(GROUP, self.account).auto_storage.last_key_sync >= synchronized)
         with record("batch_account.list_outbound_network_dependencies_endpoints"):
             found = list(client.list_outbound_network_dependencies_endpoints(GROUP, self.account))
             check([each.category for each in found] == ["Azure Batch", "Azure Storage"])
