@@ -25,6 +25,7 @@ from azbatchwrap.errors import (
     Throttled,
     Unreachable,
 )
+from azbatchwrap.storage.dry import check_may_write
 
 if TYPE_CHECKING:
     from azure.batch import BatchClient
@@ -124,6 +125,8 @@ class Service:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One request with its retries. ``path`` is below the account, its parts quoted (see `at`)."""
+        if method not in {"GET", "HEAD"}:
+            check_may_write()
         try:
             return self._with_retries(method, path, body, query, headers)
         except _Failure as failure:

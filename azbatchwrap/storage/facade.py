@@ -17,6 +17,7 @@ from azbatchwrap.errors import AzBatchWrapError, ConfigurationError, NotFound
 from azbatchwrap.progress import NullProgress, Progress
 from azbatchwrap.storage.account import Account
 from azbatchwrap.storage.download import Downloader
+from azbatchwrap.storage.dry import check_may_write
 from azbatchwrap.storage.faults import translated
 from azbatchwrap.storage.hashes import HashCache
 from azbatchwrap.storage.inventory import Inventory, create_container, list_blobs
@@ -346,6 +347,7 @@ class AzureBatchStorage:
 
     def delete_blobs(self, container: str, blobs: Iterable[str]) -> int:
         """Deletes blobs and says how many were there."""
+        check_may_write()
         client = self.account.client.get_container_client(container)
 
         def delete(blob: str) -> bool:
@@ -370,6 +372,7 @@ class AzureBatchStorage:
 
     def delete_container(self, container: str) -> bool:
         """Deletes a container with all that is in it; ``False`` when there is none."""
+        check_may_write()
         try:
             with translated(f"deleting the container {container}"):
                 self.account.client.delete_container(container)

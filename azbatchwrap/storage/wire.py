@@ -21,6 +21,7 @@ import urllib3
 from azbatchwrap.backoff import Backoff
 from azbatchwrap.errors import ServiceError, Throttled
 from azbatchwrap.storage.account import CONNECT_TIMEOUT, READ_TIMEOUT, Account
+from azbatchwrap.storage.dry import check_may_write
 from azbatchwrap.storage.faults import RETRIED_STATUSES, no_answer, refused
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ class BlobWire:
     ) -> BaseHTTPResponse:
         """One request with retries. Raises ServiceError, whose message names the blob and never a signature."""
         doing = doing or f"{'reading' if method == 'GET' else 'writing'} {container}/{blob}"
+        if method != "GET":
+            check_may_write()
         request = _Request(method, self._account.url(container, blob), data, headers or {}, query or {})
         attempt = 1
         while True:

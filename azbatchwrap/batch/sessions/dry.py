@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from azbatchwrap.batch.plan import Plan, counted, planned_files, planned_pool, room_for
 from azbatchwrap.errors import ConfigurationError
+from azbatchwrap.storage.dry import nothing_written
 
 from .calls import Call
 from .outcome import reject
@@ -16,21 +17,29 @@ from .outcome import reject
 if TYPE_CHECKING:
     from .session import Session
 
+_REFUSAL = (
+    "a plan sends nothing, and follows sessions only: for a driver with AzureBatch, plan its manifest "
+    "(azbatchwrap plan task.json)"
+)
 #: While a script is planned: the sessions that it opened.
 opened: ContextVar[list[Session] | None] = ContextVar("dry sessions", default=None)
 
 
 @contextlib.contextmanager
 def dry_sessions() -> Iterator[list[Session]]:
-    """Every session opened in this block is dry; they are in the list, and closed at its end."""
+    """Every session opened in this block is dry; they are in the list, and closed at its end.
+
+    Whatever else would write is refused.
+    """
     sessions: list[Session] = []
     token = opened.set(sessions)
-    try:
-        yield sessions
-    finally:
-        opened.reset(token)
-        for session in sessions:
-            session.close(wait=False, cancel=False)
+    with nothing_written(_REFUSAL):
+        try:
+            yield sessions
+        finally:
+            opened.reset(token)
+            for session in sessions:
+                session.close(wait=False, cancel=False)
 
 
 def take(calls: list[Call]) -> None:

@@ -65,6 +65,38 @@ def test_plan_of_a_script(local_stack: LocalStack, tmp_path: Path) -> None:
     assert "formula with 50 tasks pending: 4 dedicated" in said.stdout
 
 
+WRAPPER = """
+from azbatchwrap import AzureBatch, AzureBatchStorage
+
+storage = AzureBatchStorage(project="{project}")
+storage.add_task_file_path("1_task.py")
+with AzureBatch(storage) as batch:
+    {doing}
+"""
+
+
+@pytest.mark.parametrize(
+    "doing",
+    [
+        "storage.upload_task_files()",
+        "batch.create_pool()",
+        "storage.create_output_folder()",
+        "batch.delete_all_pools(everything=True)",
+    ],
+)
+def test_a_script_without_sessions_does_nothing(local_stack: LocalStack, tmp_path: Path, doing: str) -> None:
+    """What is paid for must not happen because somebody asked what it would cost."""
+    project = f"plan-{secrets.token_hex(3)}"
+    (tmp_path / "driver.py").write_text(WRAPPER.format(project=project, doing=doing))
+    (tmp_path / "1_task.py").write_text("def do_action(engine): return 1\n")
+    before = [local_stack.run(kind, "list", "--json", folder=tmp_path).stdout for kind in ("pool", "job")]
+    said = local_stack.run("plan", "driver.py", folder=tmp_path)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "plan its manifest" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert [local_stack.run(kind, "list", "--json", folder=tmp_path).stdout for kind in ("pool", "job")] == before
+
+
 PRICES = {"currency": "EUR", "sizes": {"standard_d2s_v3": {"dedicated": 0.1, "spot": 0.02}}}
 
 
