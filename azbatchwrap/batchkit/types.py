@@ -208,12 +208,13 @@ class BatchRequest(Extensible, ABC):
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any], config: BatchConfig) -> Self:
-        """The batch that was submitted to the server: by default its ``files``, a list of paths on the server.
+        """The batch that was submitted to the server: by default its ``files``, a list of paths on the server (relative
+        ones: in the input folder, or else where the server runs).
 
         Raises ConfigurationError for a document that is wrong; the server answers 400 with its message.
         ``config.output_folder`` is the batch's own folder. Called again with the same document after a restart.
         """
-        return cls(listed_files(document), config)
+        return cls(listed_files(document, config.input_folder), config)
 
     @abstractmethod
     def make_work_items(self) -> Iterable[WorkItemRequest]:
@@ -242,14 +243,21 @@ class BatchRequest(Extensible, ABC):
         """Called in a thread after the batch's last result was recorded (``complete``), or when the run was ended."""
 
 
-def listed_files(document: Mapping[str, Any]) -> list[Path]:
-    """The ``files`` of a submitted document. Raises ConfigurationError."""
+def listed_files(document: Mapping[str, Any], folder: Path | None) -> list[Path]:
+    """The ``files`` of a submitted document; relative ones may be below ``folder``. Raises ConfigurationError."""
     files = document.get("files")
     if not isinstance(files, list) or not all(isinstance(name, str) and name for name in files):
         raise ConfigurationError("files: expected a list of paths on the server")
     if any("\0" in name for name in files):
         raise ConfigurationError("files: no path has a NUL in it")
-    return [Path(name) for name in files]
+    return [_found(Path(name), folder) for name in files]
+
+
+def _found(path: Path, folder: Path | None) -> Path:
+    if folder is None or path.is_absolute():
+        return path
+    below = folder / path
+    return below if os.path.exists(below) else path  # noqa: PTH110 - Path.exists raises for names that are too long
 
 
 @dataclass(slots=True)

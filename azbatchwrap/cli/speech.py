@@ -84,7 +84,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("-m", "--run-mode", type=str.upper, default="ONESHOT", choices=["ONESHOT", "DAEMON", "REST", "APISERVER"],
         help="transcribe what is there; go on with what arrives; or take batches over HTTP")  # fmt: skip
     add("-console_log_level", "--console-log-level", choices=LEVELS, default="INFO", help="log on standard error")
-    add("-file_log_level", "--file-log-level", choices=LEVELS, default="INFO", help="log in run.log")
+    add("-file_log_level", "--file-log-level", choices=LEVELS, default="DEBUG", help="log in run.log")
     add("-strict_config", "--strict-configuration-validation", action="store_true",
         help="refuse a configuration with any wrong entry, instead of leaving the entry out")  # fmt: skip
     add("-port", "--apiserver_port", type=_port, default=5000, help="where the REST mode listens; 0 takes a free one")
@@ -150,7 +150,7 @@ def _run(words: Sequence[str] | None) -> int:
 
 
 def _dispatch(flags: argparse.Namespace) -> int:
-    from azbatchwrap.batchkit import run
+    from azbatchwrap.batchkit import Mode, run
     from azbatchwrap.progress import NullProgress, for_stream
     from azbatchwrap.speechkit import SpeechBatchRequest
 
@@ -160,7 +160,7 @@ def _dispatch(flags: argparse.Namespace) -> int:
     with for_stream(sys.stderr) as drawing:
         progress = NullProgress() if console else drawing
         report = run(SpeechBatchRequest, config, options, progress=progress, console=console, reuse=False)
-    _tell(report.counts, config)
+    _tell(report.counts, config, has_summary=options.mode is not Mode.REST)
     for fault in report.faults:
         print(f"error: {fault}", file=sys.stderr)
     return report.exit_code
@@ -188,10 +188,12 @@ def _dispatch_on_pool(flags: argparse.Namespace) -> int:
     return 1 if counts.failed else 0
 
 
-def _tell(counts: Counts, config: SpeechConfig) -> None:
+def _tell(counts: Counts, config: SpeechConfig, *, has_summary: bool = True) -> None:
+    """``has_summary``: the run has one, not each of its batches."""
+    place = f"; summary in {config.output_folder / 'run_summary.json'}" if has_summary else ""
     print(
-        f"{counts.passed} of {counts.total} files transcribed ({counts.cached} by earlier runs), {counts.failed} failed; "
-        f"summary in {config.output_folder / 'run_summary.json'}"
+        f"{counts.passed} of {counts.total} files transcribed ({counts.cached} by earlier runs), "
+        f"{counts.failed} failed{place}"
     )
 
 

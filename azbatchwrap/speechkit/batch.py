@@ -78,7 +78,7 @@ class SpeechBatchRequest(BatchRequest):
     def from_json(cls, document: Mapping[str, Any], config: BatchConfig) -> Self:
         """The public kit's document; what it does not say is as on the command line."""
         assert isinstance(config, SpeechConfig)
-        files = listed_files(document)
+        files = listed_files(document, config.input_folder)
         wanted = str(document.get("combine_results", False)).lower()
         if wanted not in {"true", "false"}:
             raise ConfigurationError(f"combine_results: expected true or false, found {wanted!r}")

@@ -14,7 +14,7 @@ DEFAULTS = {
     "output_folder": Path("/usr/local/batch/output"),
     "log_folder": None,
     "console_log_level": "INFO",
-    "file_log_level": "INFO",
+    "file_log_level": "DEBUG",  # as its page says
     "nbest": 1,
     "store_combined_json": False,
     "input_list": None,

@@ -80,6 +80,13 @@ def test_a_submitted_batch_is_transcribed_once(place: Place, container: Standin,
     assert len(container.requests()) == 1
 
 
+def test_relative_names_are_looked_for_in_the_input_folder(place: Place, server: str) -> None:
+    sound = write_wave(place.sounds / "below" / "a.wav", tone(0.4))
+    facts = done(server, {**DOCUMENT, "files": ["below/a.wav"]})
+    (whole,) = json.loads(Path(facts["combined_results_file"]).read_text())["AudioFileResults"]
+    assert (whole["AudioFileUrl"], whole["TranscriptionStatus"]) == (str(sound), "Succeeded")
+
+
 WRONG: list[tuple[dict[str, object], str]] = [
     ({"files": "a.wav"}, "files"),
     ({"files": [1]}, "files"),
