@@ -1,4 +1,4 @@
-"""Arguments and results that JSON does not hold by itself: results of other tasks, numpy, pandas, pickles.
+"""Arguments and results that JSON does not hold by itself: results of other tasks, large integers, numpy, pandas, pickles.
 
 Each is an object with the key ``$azbatchwrap``, which says what it is. Client and node write and read the same form.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+
+from .record import LARGEST_INTEGER, SMALLEST_INTEGER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ def restore(mark: dict[str, Any]) -> Any:
 
         _check_version(mark["python"])
         return pickle.loads(base64.b64decode(mark["data"]))  # noqa: S301 - only where the session's owner asked for it
+    if kind == "int":
+        return int(mark["hex"], 16)
     if kind == "ndarray":
         import io
 
@@ -90,7 +94,7 @@ def pack(value: Any, *, by_pickle: bool) -> Any:
         return value
     import base64
 
-    marked = None if by_pickle else _scientific(value)
+    marked = None if by_pickle else _marked(value)
     if marked is not None:
         return marked
     if by_pickle:
@@ -102,8 +106,18 @@ def pack(value: Any, *, by_pickle: bool) -> Any:
     return value
 
 
+def _marked(value: Any) -> Any:
+    """Integers beyond 64 bits, and numpy's and pandas' own kinds, also within lists and dicts; None for all others."""
+    if type(value) is int and not is_json(value, exactly=True):
+        return {MARK: "int", "hex": hex(value)}
+    if isinstance(value, (list, tuple)):
+        return [_marked_part(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _marked_part(part) for key, part in value.items()}
+    return _scientific(value)
+
+
 def _scientific(value: Any) -> Any:
-    """numpy's and pandas' own kinds; None for all others."""
     import base64
     import io
 
@@ -118,15 +132,11 @@ def _scientific(value: Any) -> Any:
             return {MARK: "ndarray", "data": base64.b64encode(target.getvalue()).decode()}
     if library == "pandas" and type(value).__name__ == "DataFrame":
         return {MARK: "dataframe", "data": value.to_json(orient="table")}
-    if isinstance(value, (list, tuple)):
-        return [_scientific_part(part) for part in value]
-    if isinstance(value, dict):
-        return {key: _scientific_part(part) for key, part in value.items()}
     return None
 
 
-def _scientific_part(value: Any) -> Any:
-    packed = _scientific(value)
+def _marked_part(value: Any) -> Any:
+    packed = _marked(value)
     return value if packed is None else packed
 
 
@@ -136,6 +146,8 @@ def is_json(value: Any, *, exactly: bool) -> bool:
     while waiting:
         part = waiting.pop()
         kind = type(part)
+        if kind is int and not SMALLEST_INTEGER <= part <= LARGEST_INTEGER:
+            return False
         if kind in (type(None), bool, int, float, str):
             continue
         if kind is dict or (not exactly and isinstance(part, dict)):

@@ -71,6 +71,8 @@ def exception_of(result: TaskResult, stderr: str) -> Exception:
     raised = _same_type(error) or _task_failed(result, error, stderr)
     where = f"task {result.task_id} on node {result.node_id or '(none)'}"
     parts = [f"{where}: {error}" if not error.traceback else f"{where}:\n{error.traceback.rstrip()}"]
+    if error.type == "ModuleNotFoundError":
+        parts.append("Nodes get your own modules by themselves, and packages from a requirements.txt among the inputs.")
     if stderr.strip() and stderr.strip() != error.traceback.strip():
         parts.append(f"--- end of its stderr ---\n{stderr.rstrip()}")
     raised.__cause__ = RemoteTraceback("\n".join(parts))

@@ -24,9 +24,9 @@ from .functions import SCRIPT
 
 #: What a notebook or prompt is called on a node.
 NOTEBOOK = "notebook.py"
-_DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 #: Further statements go along when a definition needs a name that they set.
-_ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.If, ast.Try)
+_ASSIGNMENTS = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.If, ast.Try)
 
 
 @dataclass(slots=True)
@@ -115,14 +115,16 @@ def _is_python(cell: str) -> bool:
 
 
 def needed(source: bytes) -> bytes:
-    """The imports and definitions of a script and the assignments that these use; all else is blanked line by line.
+    """The definitions of a script, and the imports and assignments that these use; all else is blanked line by line.
 
     Lines keep their numbers, so that tracebacks from a node point into the file at hand.
     """
     statements = ast.parse(source).body
-    kept: list[ast.stmt] = [statement for statement in statements if isinstance(statement, _DEFINITIONS)]
+    kept: list[ast.stmt] = [statement for statement in statements if _always_needed(statement)]
     others = [
-        statement for statement in statements if isinstance(statement, _ASSIGNMENTS) and not _is_main_guard(statement)
+        statement
+        for statement in statements
+        if isinstance(statement, _ASSIGNMENTS) and statement not in kept and not _is_main_guard(statement)
     ]
     wanted = {name for statement in kept for name in _uses(statement)}
     while taken := [statement for statement in others if wanted & _binds(statement)]:
@@ -132,6 +134,12 @@ def needed(source: bytes) -> bytes:
     lines = {number for statement in kept for number in range(_first_line(statement), (statement.end_lineno or 0) + 1)}
     text = source.splitlines(keepends=True)
     return b"".join(line if number in lines else b"\n" for number, line in enumerate(text, 1)).rstrip() + b"\n"
+
+
+def _always_needed(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.ImportFrom):
+        return statement.module == "__future__" or statement.names[0].name == "*"
+    return isinstance(statement, _DEFINITIONS)
 
 
 def _first_line(statement: ast.stmt) -> int:

@@ -41,11 +41,11 @@ class Calls:
         return Calls(self._desk, Options.of({**asdict(self._options), **options}))
 
     def submit(
-        self, function: Callable[..., Any], /, *args: Any, after: Iterable[Future] = (), **kwargs: Any
+        self, function: Callable[..., Any], /, *args: Any, after: Future | Iterable[Future] = (), **kwargs: Any
     ) -> Future:
         """Run ``function(*args, **kwargs)`` as a task. Futures among the arguments stand for their results.
 
-        The task starts when those, and the futures in ``after``, have ended well. Raises ConfigurationError for a
+        The task starts when those, and the future or futures ``after``, have ended well. Raises ConfigurationError for a
         function that a node cannot find and for arguments that cannot travel.
         """
         return self._submit(function, [(args, kwargs)], after)[0]
@@ -55,14 +55,14 @@ class Calls:
         return self._submit(function, [(args, kwargs)], ())[0]
 
     def map(
-        self, function: Callable[..., Any], /, *iterables: Iterable[Any], after: Iterable[Future] = ()
+        self, function: Callable[..., Any], /, *iterables: Iterable[Any], after: Future | Iterable[Future] = ()
     ) -> list[Future]:
         """A task for each item, or for each group of items of several iterables; the futures in their order."""
         calls = (_positional(args) for args in zip(*iterables, strict=False))
         return self._submit(function, calls, after)
 
     def starmap(
-        self, function: Callable[..., Any], groups: Iterable[Sequence[Any]], *, after: Iterable[Future] = ()
+        self, function: Callable[..., Any], groups: Iterable[Sequence[Any]], *, after: Future | Iterable[Future] = ()
     ) -> list[Future]:
         """As `map`, with the arguments of each task in one tuple."""
         return self._submit(function, map(_positional, groups), after)
@@ -77,13 +77,14 @@ class Calls:
             future.point = point
         return futures
 
-    def array(self, function: Callable[..., Any], count: int, *args: Any, after: Iterable[Future] = ()) -> list[Future]:
+    def array(
+        self, function: Callable[..., Any], count: int, *args: Any, after: Future | Iterable[Future] = ()
+    ) -> list[Future]:
         """Tasks ``function(0, *args)`` to ``function(count - 1, *args)``, up to 100,000, with numbers in a row as ids.
 
         What depends on all of them names them as one range: a `merge` of any size waits on the service, not here.
         """
-        parents = tuple(after)
-        desk = self._desk
+        parents, desk = _futures(after), self._desk
         with desk.turn:
             made = desk.caller.make_array(desk.owner, function, count, args, after=parents, options=self._options)
         return desk.accept(made)
@@ -105,14 +106,18 @@ class Calls:
         self,
         function: Callable[..., Any],
         calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]],
-        after: Iterable[Future],
+        after: Future | Iterable[Future],
     ) -> list[Future]:
-        parents, desk = tuple(after), self._desk
+        parents, desk = _futures(after), self._desk
         made: list[Call] = []
         with desk.turn:
             for args, kwargs in calls:
                 made.append(desk.caller.make(desk.owner, function, args, kwargs, after=parents, options=self._options))
         return desk.accept(made)
+
+
+def _futures(given: Future | Iterable[Future]) -> tuple[Future, ...]:
+    return (given,) if isinstance(given, Future) else tuple(given)
 
 
 def _positional(args: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:

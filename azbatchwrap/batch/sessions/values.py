@@ -23,15 +23,24 @@ def packed(value: Any, reference: Callable[[Any], Any], *, by_pickle: bool, wher
     ``reference`` gives the object that stands for a future, or ``None`` for what is none.
     Raises ConfigurationError naming the argument that cannot travel.
     """
+    try:
+        return _packed(value, reference, by_pickle=by_pickle, where=where)
+    except RecursionError as error:
+        raise ConfigurationError(
+            f"{where} holds itself, or has too many levels of lists and dicts to be sent"
+        ) from error
+
+
+def _packed(value: Any, reference: Callable[[Any], Any], *, by_pickle: bool, where: str) -> tuple[Any, bool]:
     kind = type(value)
     if kind in _PLAIN:
         return value, False
     if kind is list or (kind is tuple and not by_pickle):
-        parts = [packed(part, reference, by_pickle=by_pickle, where=f"{where}[{at}]") for at, part in enumerate(value)]
+        parts = [_packed(part, reference, by_pickle=by_pickle, where=f"{where}[{at}]") for at, part in enumerate(value)]
         return [part for part, _ in parts], any(marked for _, marked in parts)
     if kind is dict and all(type(key) is str for key in value) and MARK not in value:
         items = {
-            key: packed(part, reference, by_pickle=by_pickle, where=f"{where}[{key!r}]") for key, part in value.items()
+            key: _packed(part, reference, by_pickle=by_pickle, where=f"{where}[{key!r}]") for key, part in value.items()
         }
         return {key: part for key, (part, _) in items.items()}, any(marked for _, marked in items.values())
     if kind is float:
@@ -102,6 +111,8 @@ def _restored(mark: dict[str, Any], *, by_pickle: bool) -> Any:
                 f"the result is a pickle of Python {'.'.join(map(str, theirs or []))}, and this is {sys.version.split()[0]}"
             )
         return pickle.loads(base64.b64decode(mark["data"]))  # noqa: S301 (the session's owner asked for pickles)
+    if kind == "int":
+        return int(mark["hex"], 16)
     if kind == "ndarray":
         import numpy as np  # type: ignore[import-not-found,unused-ignore] # the user's, where there is one
 

@@ -90,6 +90,12 @@ def a_set():
     return {1, 2}
 
 
+def use_pytest():
+    import pytest
+
+    return pytest.__name__
+
+
 def answer(kind):
     return {"tuple": (1, "a"), "bytes": b"raw"}[kind]
 

@@ -132,7 +132,7 @@ def test_what_failed_upstream_is_run_again_on_request(shared: Session, work: Mod
 def test_upstream_retries_come_to_an_end(shared: Session, work: ModuleType, tmp_path: Path) -> None:
     hopeless = shared.submit(work.note_and_fail, str(tmp_path))
     child = shared.options(on_failure="retry", upstream_retries=2).submit(work.square, 4, after=[hopeless])
-    grandchild = shared.options(on_failure="retry").submit(work.square, 5, after=[child])
+    grandchild = shared.options(on_failure="retry").submit(work.square, 5, after=child)
     for future in (child, grandchild):
         with pytest.raises(DependencyFailed):
             future.result(DEADLINE)
@@ -188,6 +188,28 @@ def test_what_was_written_is_kept_and_empty_streams_are_not(shared: Session, wor
     }
     assert kept == {spoke: {"result.json", "stdout.txt"}, silent: {"result.json"}}
     assert (spoke.stdout(), spoke.stderr(), silent.stdout()) == ("grüß dich\n", "", "")
+
+
+def test_integers_of_any_size_travel(shared: Session, work: ModuleType) -> None:
+    large = shared.submit(work.square, 2**80)
+    assert large.result(DEADLINE) == 2**160
+    assert shared.submit(work.add, large, 1).result(DEADLINE) == 2**160 + 1
+    assert shared.submit(work.total, [large, -(2**70), 3]).result(DEADLINE) == 2**160 - 2**70 + 3
+
+
+def test_a_module_that_nodes_do_not_have(shared: Session, work: ModuleType) -> None:
+    with pytest.raises(ModuleNotFoundError, match="pytest") as caught:
+        shared.submit(work.use_pytest).result(DEADLINE)
+    assert "requirements.txt among the inputs" in str(caught.value.__cause__)
+    with pytest.raises(ModuleNotFoundError, match="pytest"):
+        shared.submit(pytest.approx, 1).result(DEADLINE)
+
+
+def test_arguments_without_end_are_refused(shared: Session, work: ModuleType) -> None:
+    itself: list[Any] = []
+    itself.append(itself)
+    with pytest.raises(ConfigurationError, match=r"argument 1 of square.* holds itself"):
+        shared.submit(work.square, itself)
 
 
 def test_large_values_travel(shared: Session, work: ModuleType) -> None:

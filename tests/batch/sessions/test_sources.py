@@ -41,8 +41,17 @@ def test_a_script_goes_along_as_what_its_functions_need() -> None:
     kept = needed(SCRIPT.encode()).decode().splitlines()
     original = SCRIPT.splitlines()
     lines = [number for number, line in enumerate(kept, 1) if line]
-    assert lines == [1, 2, 3, 4, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 18]
+    assert lines == [1, 3, 4, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 18]
     assert all(kept[number - 1] == original[number - 1] for number in lines)
+
+
+def test_imports_that_no_function_uses_stay_here() -> None:
+    script = (
+        b"from __future__ import annotations\nimport a.b, c\nimport d\nfrom e import *\ndef f():\n    return a.b.x\n"
+    )
+    assert needed(script).decode().splitlines()[:4] == [
+        "from __future__ import annotations", "import a.b, c", "", "from e import *",
+    ]  # fmt: skip
 
 
 @pytest.fixture
