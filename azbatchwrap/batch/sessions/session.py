@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from azbatchwrap.batch.access import AccessKind
 from azbatchwrap.batch.logs import follow_log, kept_log, read_log
 from azbatchwrap.batch.manager import AzureBatch
 from azbatchwrap.batch.patience import DEFAULT_PATIENCE
@@ -33,7 +34,7 @@ from .jobs import SessionJobs, Wishes
 from .outcome import reject
 from .policy import PoolPolicy, ensure_pool, wish_of
 from .sender import Sender
-from .submitting import Calls, Desk
+from .submitting import Calls, Desk, as_futures
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Session(Calls):
     ``pickle``: arguments and results may be any Python values, where nodes have the same Python.
     ``patience``: how long to wait for room, when Azure has no nodes or a quota is reached, in seconds or as ``"30m"``.
     ``limit``: how long a job may live, in seconds or as ``"36h"``.
+    ``access``: how nodes open storage, as `AzureBatch.create_a_job` takes it.
     ``dry_run``: nothing is sent, and `plan` tells what would be.
     ``options``: those of `options`, for all tasks.
     """
@@ -103,6 +105,7 @@ class Session(Calls):
         skip_done: bool = True,
         patience: float | str = DEFAULT_PATIENCE,
         limit: float | str | None = None,
+        access: AccessKind | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
         **options: Any,
@@ -119,7 +122,7 @@ class Session(Calls):
         self.inputs = Inputs(storage)
         self.inputs.add(*inputs)
         self.outputs = Outputs(self)
-        wishes = Wishes(name, tuple(Path(path) for path in sources), limit, pickle, skip_done)
+        wishes = Wishes(name, tuple(Path(path) for path in sources), limit, pickle, skip_done, access)
         self.jobs = SessionJobs(self.manager, wishes, self.pool_id)
         self.pace = LOCAL_PACE if is_loopback(self.manager.settings.batch.url) else NETWORK_PACE
         self._watcher = Watcher(self.jobs, self.pace, self.progress, self._tasks_ended, by_pickle=pickle)
@@ -232,9 +235,12 @@ class Session(Calls):
 
     # -- calls, beside those of `Calls` --
 
-    def gather(self, futures: Iterable[Future], *, return_exceptions: bool = False) -> list[Any]:
-        """Wait for futures; their results in order. Raises the first one's exception, unless these are wanted too."""
-        given = list(futures)
+    def gather(self, *futures: Future | Iterable[Future], return_exceptions: bool = False) -> list[Any]:
+        """Wait for futures, or lists of them; their results in order.
+
+        Raises the first one's exception, unless these are wanted too.
+        """
+        given = [future for one in futures for future in as_futures(one)]
         if not return_exceptions:
             return [future.result() for future in given]
         concurrent.futures.wait(given)
@@ -269,6 +275,10 @@ class Session(Calls):
         draw = html if target.suffix == ".html" else svg
         target.write_text(draw(spans, f"{self.name or 'session'} ({', '.join(jobs)})"), encoding="utf-8")
         return target
+
+    def __repr__(self) -> str:
+        jobs = ", ".join(self.jobs.opened) or "no job yet"
+        return f"<Session {self.name or '(no name)'}: {jobs}, {len(self._open_futures)} tasks to come>"
 
     def _repr_html_(self) -> str:
         title = f"{self.name or 'session'}: {len(self._open_futures)} tasks to come"

@@ -84,7 +84,7 @@ class Calls:
 
         What depends on all of them names them as one range: a `merge` of any size waits on the service, not here.
         """
-        parents, desk = _futures(after), self._desk
+        parents, desk = as_futures(after), self._desk
         with desk.turn:
             made = desk.caller.make_array(desk.owner, function, count, args, after=parents, options=self._options)
         return desk.accept(made)
@@ -108,7 +108,7 @@ class Calls:
         calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]],
         after: Future | Iterable[Future],
     ) -> list[Future]:
-        parents, desk = _futures(after), self._desk
+        parents, desk = as_futures(after), self._desk
         made: list[Call] = []
         with desk.turn:
             for args, kwargs in calls:
@@ -116,7 +116,8 @@ class Calls:
         return desk.accept(made)
 
 
-def _futures(given: Future | Iterable[Future]) -> tuple[Future, ...]:
+def as_futures(given: Future | Iterable[Future]) -> tuple[Future, ...]:
+    """One future or several, as several."""
     return (given,) if isinstance(given, Future) else tuple(given)
 
 

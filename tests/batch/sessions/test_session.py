@@ -50,6 +50,8 @@ def test_calls_give_values(shared: Session, work: ModuleType) -> None:
     assert one.result(DEADLINE) == 49
     assert shared.gather(many) == [11, 22, 33]
     assert shared.gather(starred) == [3, 7]
+    assert shared.gather(one, many, starred[0]) == [49, 11, 22, 33, 3]
+    assert one.job_id in repr(shared)
     assert (method.result(DEADLINE), builtin.result(DEADLINE)) == (30, 1024)
     assert [(future.point, future.result(DEADLINE)) for future in swept] == [
         ({"a": 1, "b": 10}, 11), ({"a": 1, "b": 20}, 21), ({"a": 2, "b": 10}, 12), ({"a": 2, "b": 20}, 22),
