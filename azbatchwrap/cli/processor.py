@@ -287,12 +287,10 @@ def _each_letter(
 @click.option("--log-json", is_flag=True, help="Write the log as JSON lines to standard error.")
 def run(**given: Any) -> None:
     """Send requests to the endpoints until SIGTERM: then finish what is in flight and hand back the rest."""
+    from azbatchwrap.processor.logs import log_to
     from azbatchwrap.processor.run import run_processor
 
-    if given["log_json"]:
-        from azbatchwrap.processor.logs import log_json_lines
-
-        log_json_lines(sys.stderr)
+    log_to(sys.stderr, as_json=given["log_json"])
     lines, options = _lines(given), _run_options(given)
     _loop_run(run_processor(lines, options, announce=note))
 

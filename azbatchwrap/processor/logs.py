@@ -1,4 +1,4 @@
-"""The log as JSON lines."""
+"""The log of a worker: lines of JSON or of words."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ class JsonLines(logging.Formatter):
         return orjson.dumps(facts).decode()
 
 
-def log_json_lines(stream: IO[str]) -> None:
-    """Send this package's log there, from INFO up."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines())
+def log_to(stream: IO[str], *, as_json: bool) -> None:
+    """Send this package's log there: JSON lines from INFO up; or words from WARNING up, unless it is shown already."""
     logger = logging.getLogger("azbatchwrap")
+    if logger.handlers and not as_json:
+        return
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setLevel(logging.INFO if as_json else logging.WARNING)
     logger.handlers = [handler]
-    logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
+    logger.setLevel(min(logger.level or handler.level, handler.level))

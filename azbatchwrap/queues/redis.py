@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 SCRIPTS = Path(__file__).with_name("lua")
-#: Scripts that free memory: they may run when the server is at its limit, or results could never leave.
-FREEING = frozenset({"complete", "retry", "reap", "cancel", "extend", "begin", "stats"})
+#: Scripts for what was accepted already: they may run when the server is at its memory limit, or it would never end.
+FREEING = frozenset({"claim", "begin", "extend", "complete", "retry", "reap", "cancel", "stats"})
 #: One script holds up the whole server: what one call takes at most.
 BATCH_LIMIT = 100
 #: Attempts to reconnect before a call fails.
@@ -48,7 +48,7 @@ TIMEOUT = 10.0
 
 
 class RedisQueue(Queue):
-    """The queue ``queue`` on the server at ``url`` (redis://host:port/db).
+    """The queue ``queue`` on the server at ``url`` (redis://host:port/db, rediss:// for TLS, unix:///path/of/socket?db=0).
 
     ``delayed_key`` and ``channel`` give the sorted set of delayed messages another name, and name a channel on which
     results are published as they are stored.

@@ -99,7 +99,9 @@ def _options(url: str, known: set[str]) -> tuple[str, dict[str, str]]:
     parts = urlsplit(url)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     rest = urlencode([(name, value) for name, value in pairs if name not in known])
-    return parts._replace(query=rest).geturl(), {name: value for name, value in pairs if name in known}
+    # Not `geturl`: it takes the slashes out of unix:///PATH.
+    server = f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{rest}" if rest else "")
+    return server, {name: value for name, value in pairs if name in known}
 
 
 def _revealed(secret: Secret | None) -> str | None:
@@ -110,6 +112,7 @@ _MAKERS: dict[str, Callable[[str, Context], Queue]] = {
     "sqlite": _sqlite,
     "redis": _redis,
     "rediss": _redis,
+    "unix": _redis,
     "azurequeue": _azure,
     "pubsub": _pubsub,
 }

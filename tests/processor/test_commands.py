@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -48,9 +49,11 @@ async def run(folder: Path, *words: str, stdin: str = "") -> subprocess.Complete
 
 
 @contextlib.contextmanager
-def started(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, *words: str, largest_file: int = resource.RLIM_INFINITY) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on. ``largest_file``: bytes that a file of it may grow to."""
     with (folder / "run.log").open("a") as log:
         process = subprocess.Popen([*COMMAND, *words], cwd=folder, env=environment(folder), stderr=log, text=True)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest_file, largest_file))
     try:
         yield process
     finally:

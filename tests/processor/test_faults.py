@@ -8,12 +8,15 @@ import signal
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from azbatchwrap.errors import Throttled
+from azbatchwrap.processor.answers import RETRIED_STATUSES
 from azbatchwrap.processor.spool import Spool
-from azbatchwrap.queues import Claim, Code, Result
+from azbatchwrap.queues import Claim, Code, Put, Result
 from azbatchwrap.queues.redis import RedisQueue
 from azbatchwrap.queues.sqlite import SqliteQueue
 from tests.fixtures_processor import RedisServer, new_redis
@@ -56,21 +59,50 @@ async def test_redis_killed_twice_loses_nothing(bench: Bench, own_redis: RedisSe
         own_redis.stop()
 
 
-async def test_redis_out_of_memory_refuses_new_messages_but_takes_results(bench: Bench, own_redis: RedisServer) -> None:
+async def test_redis_out_of_memory_refuses_new_messages_and_works_off_the_others(
+    bench: Bench, own_redis: RedisServer
+) -> None:
     own_redis.start()
     try:
         async with RedisQueue(own_redis.url) as queue:
-            await queue.put([request(f"r{n}") for n in range(20)])
-            own_redis.say(b"CONFIG SET maxmemory 1mb\r\n")
+            await queue.put([request(f"r{n}") for n in range(200)])
+            own_redis.say(b"CONFIG SET maxmemory-policy noeviction\r\nCONFIG SET maxmemory 1mb\r\n")
             with pytest.raises(Throttled):
                 await queue.put([request("late")])
-            own_redis.say(b"CONFIG SET maxmemory-policy noeviction\r\n")
-            claims: list[Claim] = []
+            await bench.answer_all(RedisQueue(own_redis.url))
+            assert {result.code for result in (await results_of(queue)).values()} == {Code.OK}
             own_redis.say(b"CONFIG SET maxmemory 0\r\n")
-            claims += await queue.claim(20, 30)
-            own_redis.say(b"CONFIG SET maxmemory 1mb\r\n")
-            done = [(one, Result(one.id, Code.OK, 200, 1, payload=b"{}", finished=time.time())) for one in claims]
-            assert await queue.complete(done) == [True] * 20
+            assert await queue.put([request("late")]) == [Put.STORED]
+            assert (await queue.stats()).results == 200
+    finally:
+        own_redis.stop()
+
+
+async def test_a_redis_that_takes_its_time(
+    bench: Bench, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs for longer than anybody waits; what it did meanwhile without anybody hearing of it comes to light."""
+    monkeypatch.setattr("azbatchwrap.queues.redis.TIMEOUT", 0.2)
+    own_redis.start()
+    try:
+        bench.inference.latency = 0.01
+        async with RedisQueue(own_redis.url) as queue:
+            await queue.put([request(f"r{n}") for n in range(400)])
+            async with bench.running(RedisQueue(own_redis.url), lease=2.0) as worker:
+                await until(lambda: len(bench.inference.seen) > 50)
+                assert own_redis.process is not None
+                own_redis.process.send_signal(signal.SIGSTOP)
+                await until(lambda: worker.metrics.queue_errors.total)
+                assert not worker.ready
+                own_redis.process.send_signal(signal.SIGCONT)
+
+                async def all_there() -> bool:
+                    return (await queue.stats()).results == 400
+
+                await until(all_there)
+            results = await results_of(queue)
+        assert len(results) == 400
+        assert {result.code for result in results.values()} == {Code.OK}
     finally:
         own_redis.stop()
 
@@ -92,6 +124,24 @@ async def test_results_wait_on_the_disk_for_their_queue(bench: Bench, own_redis:
         assert max(bench.inference.seen.values()) == 1
     finally:
         own_redis.stop()
+
+
+async def test_a_full_disk_holds_up_and_loses_nothing(tmp_path: Path, bench: Bench, queue: SqliteQueue) -> None:
+    async def long(_request: web.Request, _body: dict[str, Any]) -> web.Response:
+        return web.json_response({"text": "x" * 20_000})
+
+    bench.inference.handler = long
+    await queue.put([request(f"r{n}") for n in range(200)])
+    words = ["run", "--queue", "sqlite:///queue.sqlite", "--endpoint", bench.inference.url]
+    with started(tmp_path, *words, largest_file=1_000_000):
+        kept = await until(lambda: list((tmp_path / "home").glob("**/*.jsonl")))
+        await until(lambda: b"disk" in (tmp_path / "run.log").read_bytes())
+        await until(lambda: len(kept[0].read_bytes().splitlines()) > 1)
+    answered = len(bench.inference.seen)
+    assert 10 < answered < 200
+    assert (await asyncio.to_thread(command, tmp_path, *words, "--until-empty")).returncode == 0
+    assert {len(result.payload) for result in (await results_of(queue)).values()} == {20_012}
+    assert len(bench.inference.seen) == 200
 
 
 async def test_the_next_worker_stores_what_a_dead_one_kept(queue: SqliteQueue, bench: Bench) -> None:
@@ -129,8 +179,6 @@ async def test_a_worker_that_slept_too_long_stores_nothing(tmp_path: Path, bench
 
 async def test_a_message_that_kills_its_worker_is_put_aside(tmp_path: Path, bench: Bench, queue: SqliteQueue) -> None:
     """The endpoint kills the worker that asks with this message; the others get their answers."""
-    from aiohttp import web
-
     pids: list[int] = []
 
     async def deadly(req: web.Request, body: dict[str, object]) -> web.Response:
@@ -183,6 +231,48 @@ async def test_four_processes_share_one_file(tmp_path: Path, bench: Bench) -> No
         assert len(await results_of(queue)) == 2000
     assert len(bench.inference.seen) == 2000
     assert max(bench.inference.seen.values()) == 1
+
+
+@pytest.mark.parametrize("jump", [3_600.0, -3_600.0])
+async def test_a_worker_whose_clock_jumps_answers_everything_once(
+    queue: SqliteQueue, bench: Bench, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    real = time.time
+    bench.inference.latency = 0.01
+    await queue.put([request(f"day{n}", seconds=86_400) for n in range(100)])
+    await queue.put([request(f"soon{n}", seconds=86_500 if n < 50 else 1_800) for n in range(100)])
+    async with bench.running() as worker:
+        await until(lambda: len(bench.inference.seen) > 20)
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+        await until(lambda: worker.metrics.results.total == 200)
+    results = await results_of(queue)
+    late = {id_ for id_, result in results.items() if result.code is not Code.OK}
+    assert {results[id_].code for id_ in late} <= {Code.DEADLINE_EXCEEDED}
+    assert all(id_.startswith("soon") for id_ in late)
+    assert max(bench.inference.seen.values()) == 1
+
+
+async def test_a_thousand_different_errors(queue: SqliteQueue, bench: Bench) -> None:
+    """Every status from 300 on, each time with another body: each request ends as its own first answer says."""
+    bodies = [b"", b"{}", b'{"error":', b"\xff\xfe", b"<html>", b"x" * 100_000, "ümlaut".encode(), b"\0"]
+
+    async def wrong(req: web.Request, body: dict[str, Any]) -> web.Response:
+        if req.headers["x-attempt-number"] != "1":
+            return web.json_response({})
+        number = body["n"]
+        headers = {"Retry-After": ["0", "-5", "soon", "Thu, 01 Jan 1970 00:00:00 GMT"][number % 4]}
+        return web.Response(status=300 + number % 300, body=bodies[number % len(bodies)], headers=headers)
+
+    bench.inference.handler = wrong
+    await queue.put([request(f"r{n}", n=n) for n in range(1_000)])
+    worker = await bench.answer_all(concurrency=32)
+    results = await results_of(queue)
+    assert len(results) == 1_000
+    for number in range(1_000):
+        status, result = 300 + number % 300, results[f"r{number}"]
+        again = status in RETRIED_STATUSES
+        assert (result.code, result.status) == ((Code.OK, 200) if again else (Code.INFERENCE_ERROR, status))
+    assert worker.metrics.retries.values["defect"] == 0
 
 
 async def test_a_jump_of_the_clock_does_not_double_results(tmp_path: Path) -> None:
