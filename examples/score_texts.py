@@ -49,6 +49,8 @@ def count_words(text: bytes) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     texts, scores, *urls = sys.argv[1:]
     endpoints = [batchkit.EndpointSpec(url, url) for url in urls] or [batchkit.in_process("here", count_words)]
     config = batchkit.BatchConfig(input_folder=Path(texts), output_folder=Path(scores))

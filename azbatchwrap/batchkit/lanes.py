@@ -74,6 +74,7 @@ class _Lanes:
             self._shown.discard(key)
 
     def finish(self) -> None:
+        self.update()
         for key in sorted(self._shown):
-            self._progress.finish(key)
+            self._progress.finish(key, key.removeprefix("endpoint "))
         self._shown.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -347,6 +348,14 @@ def test_few_file_descriptors_are_enough(client: Client, servers: Servers) -> No
     assert sum(server.asked for server in made) == 600
     assert max(server.most_in_flight for server in made) <= 36
     assert "ulimit" in (client.output / "log" / "run.log").read_text()
+
+
+def test_the_last_line_of_an_endpoint_tells_all_that_it_served(client: Client, servers: Servers) -> None:
+    server = servers.new()
+    client.use(server)
+    (client.input / "a.txt").write_text(lines(20))
+    said = client.run()[2]
+    assert re.search(rf"^e{server.port}: 20 served in ", said, re.MULTILINE), said
 
 
 def test_the_log_folder_gets_a_run_log(client: Client, servers: Servers, tmp_path: Path) -> None:
