@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from azbatchwrap.local.arm import ids, operations
 from azbatchwrap.local.arm.errors import ArmError, conflict, error_record, group_not_found
@@ -14,6 +16,7 @@ from azbatchwrap.local.arm.faults import Provisioning
 from azbatchwrap.local.arm.ids import ResourceId
 from azbatchwrap.local.arm.names import TENANT_ID
 from azbatchwrap.local.arm.resources import Document, ResourceType
+from azbatchwrap.local.arm.router import Route
 from azbatchwrap.local.arm.template import Scope, evaluate, invalid, resource_id
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ DEPLOYMENT = "Microsoft.Resources/deployments"
 def register(arm: Arm) -> None:
     arm.operations.effects["deployment"] = lambda _key, _succeeded: None  # its resources have operations of their own
     one = "/deployments/{}"
-    routes = [
+    routes: list[Route] = [
         ("PUT", one, _put),
         ("POST", f"{one}/validate", _validate),
         ("POST", f"{one}/cancel", _cancel),
@@ -96,7 +99,7 @@ def _target(request: Request) -> ResourceId:
     return ResourceId(subscription, group, "Microsoft.Resources", ("deployments",), (name,))
 
 
-def _put(arm: Arm, request: Request) -> Answer:
+async def _put(arm: Arm, request: Request) -> Answer:
     rid = arm.resources.spelled(_target(request))
     group = _require_group(arm, rid)
     before = arm.resources.find(rid)
@@ -107,7 +110,7 @@ def _put(arm: Arm, request: Request) -> Answer:
     template = properties.get("template") or {}
     planned = _plan(scope, template, rid)
     document = _document(rid, scope, str(properties.get("mode") or "Incremental"))
-    how = _make_all(arm, planned, scope, document["_steps"])
+    how = await _make_all(arm, planned, scope, document["_steps"])
     document["properties"]["outputs"] = _outputs(scope, template, document["_steps"])
     arm.resources.save(document)
     error = _shown(arm, document)["properties"]["error"]
@@ -143,13 +146,13 @@ def _document(rid: ResourceId, scope: Scope, mode: str) -> Document:
     }
 
 
-def _make_all(
+async def _make_all(
     arm: Arm, planned: list[tuple[ResourceId, dict[str, Any]]], scope: Scope, steps: list[dict[str, Any]]
 ) -> Provisioning:
     """Make one after the other until one fails, and note each in ``steps``; returns how long it all takes."""
     longest = Provisioning()
     for target, body in planned:
-        step, how = _make(arm, target, evaluate(body, scope))
+        step, how = await _make(arm, target, evaluate(body, scope))
         steps.append(step)
         longest = _longer(longest, how)
         if step["error"] or (how.seconds == 0 and how.failure):
@@ -163,7 +166,7 @@ def _longer(one: Provisioning, other: Provisioning) -> Provisioning:
     return Provisioning(max(one.seconds, other.seconds), one.failure or other.failure)
 
 
-def _make(arm: Arm, target: ResourceId, body: dict[str, Any]) -> tuple[dict[str, Any], Provisioning]:
+async def _make(arm: Arm, target: ResourceId, body: dict[str, Any]) -> tuple[dict[str, Any], Provisioning]:
     """Make one resource; a refusal is the deployment's failure, not the request's."""
     step: dict[str, Any] = {"id": target.text, "number": str(uuid.uuid4()), "operation": None, "error": None}
     how = arm.faults.provisioning("PUT", target.text)
@@ -171,6 +174,10 @@ def _make(arm: Arm, target: ResourceId, body: dict[str, Any]) -> tuple[dict[str,
         refused = arm.faults.refusal("PUT", target.text)
         if refused is not None:
             raise refused
+        make = arm.resources.type_of(target).make
+        if make is not None:
+            await make(arm, _as_request(arm, target, body))
+            return step, Provisioning()
         document, operation = arm.resources.put(target, body, how)
         step["id"] = document["id"]
         step["operation"] = operation["id"] if operation else None
@@ -178,6 +185,12 @@ def _make(arm: Arm, target: ResourceId, body: dict[str, Any]) -> tuple[dict[str,
         step["error"] = [error.code, error.message]
         how = Provisioning()
     return step, how
+
+
+def _as_request(arm: Arm, target: ResourceId, body: dict[str, Any]) -> Request:
+    """What a client would send to make the resource at its own address."""
+    names = (target.subscription, target.group, *target.names)
+    return Request("PUT", target.text, {}, {}, arm.url, orjson.dumps(body), names)
 
 
 def _scope(arm: Arm, rid: ResourceId, group: dict[str, Any], properties: Mapping[str, Any]) -> Scope:
@@ -195,7 +208,7 @@ def _scope(arm: Arm, rid: ResourceId, group: dict[str, Any], properties: Mapping
         document = arm.resources.find(ids.parse(text))
         if document is None:
             raise invalid(f"the resource '{target}' is not found.")
-        return document["properties"]
+        return arm.resources.show(document)["properties"]
 
     values: dict[str, Any] = {}
     shown_group = {name: value for name, value in group.items() if not name.startswith("_")}
@@ -215,8 +228,7 @@ def _scope(arm: Arm, rid: ResourceId, group: dict[str, Any], properties: Mapping
 def _plan(scope: Scope, template: Mapping[str, Any], rid: ResourceId) -> list[tuple[ResourceId, dict[str, Any]]]:
     """The resources whose condition holds, each after those it depends on."""
     waiting: dict[str, tuple[ResourceId, dict[str, Any], list[str]]] = {}
-    given = template.get("resources") or []
-    for body in given.values() if isinstance(given, dict) else given:
+    for body in _flat(template.get("resources") or [], scope):
         if "copy" in body:
             raise invalid("this service does not repeat resources (copy).")
         if not evaluate(body.get("condition", True), scope):
@@ -238,6 +250,18 @@ def _plan(scope: Scope, template: Mapping[str, Any], rid: ResourceId) -> list[tu
             target, body, _ = waiting.pop(key)
             planned.append((target, body))
     return planned
+
+
+def _flat(given: Any, scope: Scope, parent: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """All resources, children behind their parent, with whole types and names."""
+    for body in given.values() if isinstance(given, dict) else given:
+        whole = dict(body)
+        if parent is not None:
+            whole["type"] = f"{parent['type']}/{body['type']}"
+            whole["name"] = f"{evaluate(parent['name'], scope)}/{evaluate(body['name'], scope)}"
+            whole["condition"] = evaluate(parent.get("condition", True), scope) and body.get("condition", True)
+        yield whole
+        yield from _flat(body.get("resources") or [], scope, whole)
 
 
 #: What of a template's resource is not sent to the provider.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,7 +43,8 @@ class ResourceType:
     ``prepare`` checks what a client wants stored and fills in what the service adds (raises ArmError);
     ``show`` is the view of what is stored; ``removed`` is told once a resource is gone (what lay below it is
     in ``_children``); ``purge`` removes for good what
-    was kept of a deleted one (returns whether there was something).
+    was kept of a deleted one (returns whether there was something). ``make`` makes one that is more than a document,
+    as its own address does, where a template asks for it.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class ResourceType:
     show: Callable[[Arm, Document], Document] = _shown
     removed: Callable[[Arm, ResourceId, Document], None] = _nothing
     purge: Callable[[Arm, ResourceId], bool] = _not_kept
+    make: Callable[[Arm, Request], Awaitable[Answer]] | None = None
 
 
 class Resources:

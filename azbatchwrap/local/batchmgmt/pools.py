@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from azbatchwrap.local.arm import ids
 from azbatchwrap.local.arm.errors import ArmError, bad_request
 from azbatchwrap.local.arm.exchange import Answer, Request, page
-from azbatchwrap.local.arm.ids import ResourceId
-from azbatchwrap.local.arm.resources import Document
 from azbatchwrap.local.arm.router import Route
 from azbatchwrap.local.batchmgmt.account import require
 from azbatchwrap.local.batchmgmt.names import ACCOUNT
@@ -186,11 +184,6 @@ def _is_met(wanted: Any, there: Any) -> bool:
     if isinstance(wanted, str) and isinstance(there, str):
         return wanted.lower() == there.lower()
     return bool(wanted == there)
-
-
-def refuse_document(_arm: Arm, rid: ResourceId, _document: Document, _before: Document | None) -> Document:
-    """Templates keep documents, and a pool is more than that. Raises ArmError."""
-    raise bad_request(f"Pools are made at their own address or by the data plane, not by templates: {rid.name}.")
 
 
 # From here to the data plane

@@ -9,7 +9,7 @@ from azbatchwrap.local.batchmgmt import applications, locations
 from azbatchwrap.local.batchmgmt.account import Accounts
 from azbatchwrap.local.batchmgmt.applications import Applications
 from azbatchwrap.local.batchmgmt.names import ACCOUNT, APPLICATION, NAMESPACE, PACKAGE
-from azbatchwrap.local.batchmgmt.pools import Pools, refuse_document
+from azbatchwrap.local.batchmgmt.pools import Pools
 from azbatchwrap.local.batchmgmt.service import BatchService
 
 if TYPE_CHECKING:
@@ -26,9 +26,13 @@ def register(arm: Arm) -> None:
         NAMESPACE,
         [
             ResourceType(ACCOUNT, is_slow=False, prepare=account.prepare, show=account.show),
-            ResourceType(APPLICATION, is_slow=False, is_tracked=False, show=applications.show_application),
-            ResourceType(PACKAGE, is_slow=False, is_tracked=False, show=packages.show_package),
-            ResourceType(f"{ACCOUNT}/pools", is_slow=False, is_tracked=False, prepare=refuse_document),
+            ResourceType(
+                APPLICATION, is_slow=False, is_tracked=False, show=applications.show_application, make=packages.put
+            ),
+            ResourceType(
+                PACKAGE, is_slow=False, is_tracked=False, show=packages.show_package, make=packages.put_package
+            ),
+            ResourceType(f"{ACCOUNT}/pools", is_slow=False, is_tracked=False, make=pools.put),
         ],
         [*account.routes(), *packages.routes(), *pools.routes()],
         [*locations.ROUTES, ("POST", "/locations/{}/checkNameAvailability", account.name_availability)],

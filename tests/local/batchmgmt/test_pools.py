@@ -6,11 +6,10 @@ import secrets
 from typing import Any
 
 import pytest
-import requests
 from azure.batch import BatchClient
 
 from tests.fixtures_service import wait_until
-from tests.local.batchmgmt.conftest import TIMEOUT, Management
+from tests.local.batchmgmt.conftest import Management
 
 MACHINE = {
     "virtualMachineConfiguration": {
@@ -103,18 +102,3 @@ def test_refusals_are_the_data_plane_s(management: Management, path: str) -> Non
     wrong = {**properties(), "identity": {"type": "SystemAssigned"}}
     assert management.code("PUT", path, wrong) == (400, "InvalidRequestBody")
     management.ask("DELETE", path)
-
-
-def test_a_template_cannot_make_a_pool_that_is_none(management: Management, path: str) -> None:
-    name = f"{management.batch['account']}{path.replace('/pools', '')}"
-    resource = {"type": "Microsoft.Batch/batchAccounts/pools", "apiVersion": "2024-07-01", "name": name, **properties()}
-    schema = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
-    template = {"$schema": schema, "contentVersion": "1.0.0.0", "resources": [resource]}
-    deployment = {"properties": {"mode": "Incremental", "template": template}}
-    group = f"/subscriptions/{management.stack.subscription}/resourceGroups/azbatchwrap"
-    address = f"{management.stack.url}{group}/providers/Microsoft.Resources/deployments/pool?api-version=2021-04-01"
-    headers = {"authorization": f"Bearer {management.token()}"}
-    asked: dict[str, Any] = {"headers": headers, "verify": management.stack.bundle, "timeout": TIMEOUT}
-    requests.put(address, json=deployment, **asked)
-    wait_until(lambda: requests.get(address, **asked).json()["properties"]["provisioningState"] == "Failed")
-    assert management.ask("GET", path).status_code == 404
