@@ -411,8 +411,6 @@ def _channels(given: dict[str, Any], policy: Any) -> list[Queue]:
 
 
 def _run_options(given: dict[str, Any]) -> RunOptions:
-    import ssl
-
     from azbatchwrap.config import data_folder
     from azbatchwrap.processor.gates import gate_from_text
     from azbatchwrap.processor.run import RunOptions
@@ -420,20 +418,34 @@ def _run_options(given: dict[str, Any]) -> RunOptions:
     from azbatchwrap.processor.worker import WorkerOptions, retry_policy
 
     backoff = retry_policy(given["retry"], given["retry_base"], given["retry_cap"])
-    tls = ssl.create_default_context(cafile=str(given["tls_ca_cert"])) if given["tls_ca_cert"] else None
     return RunOptions(
         endpoints=given["endpoints"],
         spool=data_folder() / "processor" / "spool",
         worker=WorkerOptions(
             given["concurrency"], backoff, given["max_failures"], given["drain_timeout"], given["until_empty"]
         ),
-        send=SendOptions(given["request_timeout"], given["objective"], tls=tls),
+        send=SendOptions(given["request_timeout"], given["objective"], tls=_trusting(given["tls_ca_cert"])),
         credentials=_credentials(given),
         gates=[gate_from_text(text) for text in given["gates"]],
         merge=given["merge"],
         lease=given["lease"],
         serve=_serve_options(given),
     )
+
+
+def _trusting(authority: Path | None) -> Any:
+    import ssl
+
+    from azbatchwrap.errors import ConfigurationError
+
+    if authority is None:
+        return None
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(authority)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigurationError(f"{authority} holds no certificates: {error}") from error
+    return context
 
 
 def _serve_options(given: dict[str, Any]) -> Any:

@@ -189,7 +189,21 @@ async def test_sigterm_drains_and_the_second_one_does_not_wait(tmp_path: Path, i
         (["--queue", "sqlite:///q", "--endpoint", "http://h/", "--gate", "door:x=1"], 2, "token-bucket"),
         (["--endpoint", "http://h/"], 2, "--queue"),
         (["--queue", "sqlite:///q", "--endpoint", "http://h/", "--concurrency", "none"], 2, "none"),
+        (["--queue", "sqlite:///q", "--endpoint", "http://h/", "--tls-ca-cert", __file__], 2, "holds no certificates"),
         (["--queue", "redis://127.0.0.1:{port}/0", "--endpoint", "http://h/"], 3, "does not answer"),
+        (["--queue", "unix:///nowhere/redis.sock", "--endpoint", "http://h/"], 3, "does not answer"),
+        (
+            [
+                "--message-queue-impl",
+                "redis-pubsub",
+                "--redis.url",
+                "redis://127.0.0.1:{port}",
+                "--endpoint",
+                "http://h/",
+            ],
+            3,
+            "does not answer",
+        ),
     ],
 )
 def test_wrong_use_is_told_apart(tmp_path: Path, words: list[str], code: int, said: str) -> None:
