@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import stat
 import struct
 import subprocess
 import tempfile
@@ -62,7 +64,9 @@ class Sound:
 
 def probe(path: Path) -> Sound:
     """What the file is. Raises InvalidAudioFormatError, or OSError when it cannot be read."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise InvalidAudioFormatError(f"{path} is no file, but a pipe or a device")
         head = file.read(64)
         size = file.seek(0, 2)
         if not head:
@@ -74,6 +78,11 @@ def probe(path: Path) -> Sound:
             f"{path} says that it lasts {sound.seconds:.0f} s, which {size} bytes cannot hold"
         )
     return sound
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """A pipe without a writer would be waited for."""
+    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def seconds_of(path: Path) -> float | None:

@@ -129,13 +129,14 @@ class SpeechProcessor(WorkItemProcessor[SpeechItem]):
 
 
 def _look_at(item: SpeechItem) -> _Known:
+    sound = probe(item.path)
     digest = checksum(item.path)
     earlier = earlier_result(item.result, digest)
     if earlier is None and item.shared is not None:
         earlier = earlier_result(item.shared, digest)
         if earlier is not None:
             write_result(item.result, earlier)
-    return _Known(digest, probe(item.path), earlier)
+    return _Known(digest, sound, earlier)
 
 
 def _write(item: SpeechItem, result: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,13 @@ def test_absolute_names_empty_lines_and_bytes_that_are_no_text() -> None:
 def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="absent"):
         read_list(tmp_path / "absent", tmp_path)
+
+
+def test_a_million_names_weigh_little_more_than_their_text() -> None:
+    text = b"".join(b"folder/sound-%07d.wav\n" % number for number in range(1_000_000))
+    tracemalloc.start()
+    found = FileList(text, Path("in"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(found), found[-1]) == (1_000_000, Path("in/folder/sound-0999999.wav"))
+    assert most < 24_000_000 + len(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -188,14 +189,26 @@ def test_other_formats_go_to_fast_transcription_as_they_are(place: Place, standi
     assert place.result("a_mp3.json")["AudioLengthInSeconds"] == pytest.approx(2.0, abs=0.05)
 
 
+KINDS = ("mp3", "flac", "ogg", "opus", "m4a")
+
+
 def test_other_formats_are_converted_for_the_sdk(place: Place, standins: Standins) -> None:
-    needed("ffmpeg")
     standin = standins()
-    mp3(place.sounds / "a.mp3", 1.0)
+    for kind in KINDS:
+        encode(write_wave(place.root / "whole.wav", tone(1.0)), place.sounds / f"a.{kind}")
     place.configure(A=standin.entry())
-    assert place.run().returncode == 0
-    assert round(standin.requests()[0]["seconds"]) == 1
-    assert place.result("a_mp3.json")["CombinedResults"][0]["Display"] == "", "its frames are empty"
+    done = place.run()
+    assert done.returncode == 0, done.stderr
+    for kind in KINDS:
+        result = place.result(f"a_{kind}.json")
+        assert result["CombinedResults"][0]["Display"] == SENTENCE, kind
+        assert result["AudioLengthInSeconds"] == pytest.approx(1.0, abs=0.1), kind
+    assert {round(request["seconds"]) for request in standin.requests()} == {1}
+
+
+def encode(sound: Path, target: Path) -> None:
+    command = [needed("ffmpeg"), "-nostdin", "-v", "error", "-i", str(sound)]
+    subprocess.run([*command, str(target)], check=True, timeout=60)
 
 
 def test_bad_sound_fails_with_its_reason_and_the_rest_goes_on(place: Place, standin: Standin) -> None:
@@ -204,14 +217,23 @@ def test_bad_sound_fails_with_its_reason_and_the_rest_goes_on(place: Place, stan
     (place.sounds / "empty.wav").touch()
     (place.sounds / "notes.txt").write_text("not a sound file at all")
     (place.sounds / "cut.flac").write_bytes(b"fLaC" + bytes(20))
+    whole = write_wave(place.sounds / "cut.wav", tone(1.0)).read_bytes()
+    (place.sounds / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    os.mkfifo(place.sounds / "pipe.wav")
+    (place.sounds / "gone.wav").symlink_to("nowhere")
+    (place.sounds / "folder.wav").mkdir()
     place.configure(A=standin.entry())
     done = place.run()
     assert done.returncode == 1
     entries = place.entries()
     assert {name: entry["passed"] for name, entry in entries.items()} == {
-        "good.wav": True, "no sound.wav": True, "empty.wav": False, "cut.flac": False,
+        "good.wav": True, "no sound.wav": True, "cut.wav": True, "empty.wav": False, "cut.flac": False,
+        "pipe.wav": False, "gone.wav": False,
     }  # fmt: skip
     assert "is empty" in entries["empty.wav"]["failed_reason"]
+    assert "a pipe or a device" in entries["pipe.wav"]["failed_reason"]
+    assert "No such file" in entries["gone.wav"]["failed_reason"]
+    assert place.result("cut_wav.json")["AudioLengthInSeconds"] == pytest.approx(0.5, abs=0.01)
     assert place.result("no sound_wav.json")["CombinedResults"][0]["Display"] == ""
 
 
