@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.aml import names
@@ -27,6 +29,8 @@ KINDS = {
     "models": "modelUri",
     "data": "dataUri",
 }
+#: The long form of an asset's address: ``//locations/L/workspaces/W/data/NAME/versions/1``, or ``…/labels/latest``.
+_LONG = re.compile(r"//.*/([a-z]+)/([^/]+)/(versions|labels)/([^/]+)\Z", re.IGNORECASE)
 #: What may be changed of a version.
 _CHANGEABLE = {"tags", "description", "isArchived", "properties", "isAnonymous", "provisioningState", "stage"}
 
@@ -133,19 +137,36 @@ async def _start_upload(arm: Arm, request: Request) -> Answer:
 
 
 def find_version(arm: Arm, workspace: ResourceId, reference: str) -> Document:
-    """The version that an ARM id, ``azureml:…id`` or ``azureml:NAME:VERSION`` names. Raises ArmError."""
+    """The version that an ARM id, ``azureml:…id``, ``azureml:NAME:VERSION`` or ``azureml:NAME@latest`` names, or
+    ``azureml://…/data/NAME/versions/VERSION`` or ``…/labels/latest``. Raises ArmError.
+    """
     text = reference.removeprefix("azureml:")
-    if text.startswith("/"):
+    if text.startswith("/") and not text.startswith("//"):
         document = arm.resources.find(ids.parse(text))
     else:
-        name, _, version = text.partition(":")
-        candidates = (
-            arm.resources.find(workspace.child(kind, name).child("versions", version or "1")) for kind in KINDS
-        )
+        kinds, name, version = _named(text)
+        candidates = (_version(arm, workspace.child(kind, name), version) for kind in kinds)
         document = next((each for each in candidates if each is not None), None)
     if document is None:
         raise ArmError(404, "AssetNotFound", f"The asset {reference} does not exist.")
     return document
+
+
+def _named(text: str) -> tuple[Sequence[str], str, str]:
+    """The kinds that are possible, the name and the version; an empty version is the latest."""
+    match = _LONG.match(text)
+    if match:
+        kind, name, which, version = match.groups()
+        return [kind.lower()], name, version if which.lower() == "versions" else ""
+    name, _, version = text.partition(":")
+    return list(KINDS), name.partition("@")[0], version
+
+
+def _version(arm: Arm, container: ResourceId, version: str) -> Document | None:
+    if version:
+        return arm.resources.find(container.child("versions", version))
+    found = arm.resources.below(container.key, f"{container.kind}/versions")
+    return found[-1] if found else None
 
 
 ROUTES: list[Route] = [

@@ -43,8 +43,8 @@ def invoke(arm: Arm, jobs: Jobs, endpoint: ResourceId, deployment: str | None, b
     target = arm.resources.require(endpoint.child("deployments", str(chosen)))
     if target["properties"].get("provisioningState") != "Succeeded":
         raise conflict(f"The deployment {chosen} is not ready.", "DeploymentNotReady")
-    given = body.get("properties") or {}
-    inner = given.get("properties") or {}
+    given = _object(_camel(body), "properties")
+    inner = _object(given, "properties")
     name = str(given.get("name") or f"batchjob-{uuid.uuid4()}")
     properties = {
         "displayName": name,
@@ -56,6 +56,18 @@ def invoke(arm: Arm, jobs: Jobs, endpoint: ResourceId, deployment: str | None, b
     }
     definition = {"kind": "deployment", "deployment": target["id"], "endpoint": endpoint.name}
     return jobs.submit(names.workspace_of(endpoint).child("jobs", name), properties, definition)
+
+
+def _camel(given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` with keys as we know them: Microsoft's own examples write ``InputData``, its clients ``inputData``."""
+    return {name[:1].lower() + name[1:]: value for name, value in given.items()}
+
+
+def _object(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = given.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise bad_request(f"{name} must be an object.", "BadArgument")
+    return _camel(value)
 
 
 #: The types of inputs and outputs as invocations spell them -> as jobs do.
@@ -76,6 +88,7 @@ def _given_data(given: Mapping[str, Any], which: Literal["input", "output"]) -> 
     key = f"job{which.capitalize()}Type"
     found = {}
     for name, value in data.items():
-        kind = str(value.get(key) or "").replace("_", "").lower()
-        found[name] = {**value, key: _TYPES.get(kind, kind)}
+        known = _camel(value)
+        kind = str(known.get(key) or "").replace("_", "").lower()
+        found[name] = {**known, key: _TYPES.get(kind, kind)}
     return found

@@ -14,7 +14,7 @@ from azbatchwrap.local.arm.ids import ResourceId
 if TYPE_CHECKING:
     from azbatchwrap.local.arm.service import Arm
 
-_DATASTORE = re.compile(r"azureml://(?:.*/)?datastores/([^/]+)/paths/?(.*)\Z", re.IGNORECASE)
+_DATASTORE = re.compile(r"azureml:/{1,2}(?:.*/)?datastores/([^/]+)/paths/?(.*)\Z", re.IGNORECASE)
 _WASB = re.compile(r"(?:wasbs?|abfss?)://([^@]+)@([^/]+)/?(.*)\Z", re.IGNORECASE)
 
 

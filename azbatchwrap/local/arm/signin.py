@@ -108,6 +108,7 @@ ROUTES: list[Route] = [
     ("GET", f"/{TENANT}/.well-known/openid-configuration", discovery),
     ("GET", f"/{TENANT}/v2.0/.well-known/openid-configuration", discovery),
     ("POST", f"/{TENANT}/oauth2/token", token),
+    ("POST", f"/{TENANT}/oauth2/v2.0/token", token),
     ("GET", f"{ADMIN}health", health),
     ("GET POST DELETE", f"{ADMIN}faults", faults),
     ("GET", f"{ADMIN}requests", journal),

@@ -107,6 +107,39 @@ class TestPipelines:
         blob = space.blobs.get_blob_client(space.container, "results/here/a.txt")
         assert blob.download_blob().readall() == b"HELLOx"
 
+    def test_the_body_as_microsofts_examples_write_it(self, space: Space, upper: str) -> None:
+        wanted = "azureml://datastores/data/paths/results/there"
+        body = {
+            "InputData": {
+                "data": {"JobInputType": "UriFolder", "Uri": "azureml:/datastores/data/paths/in"},
+                "suffix": {"JobInputType": "Literal", "Value": "x"},
+            },
+            "OutputData": {"out": {"JobOutputType": "UriFolder", "Uri": wanted}},
+            "Properties": {"ExperimentName": "by-hand"},
+        }
+        job = space.run(space.deploy(upper), **body)
+        assert (job["status"], job["experimentName"]) == ("Completed", "by-hand"), job
+        assert space.read(wanted, "a.txt") == "HELLOx"
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            "azureml:{name}:2",
+            "azureml:{name}@latest",
+            "azureml://locations/eastus/workspaces/any/data/{name}/versions/2",
+            "azureml://locations/eastus/workspaces/any/data/{name}/labels/latest",
+        ],
+    )
+    def test_a_registered_asset_as_input(self, space: Space, upper: str, form: str) -> None:
+        name = unique("asset")
+        for version, path in (("1", "absent"), ("2", "in")):
+            uri = f"azureml://datastores/data/paths/{path}"
+            space.put(f"data/{name}/versions/{version}", dataUri=uri, dataType="uri_folder")
+        job = space.run(
+            space.deploy(upper), inputData={"data": {"jobInputType": "UriFolder", "uri": form.format(name=name)}}
+        )
+        assert job["status"] == "Completed", job
+
     def test_one_file_as_input_and_output(self, space: Space) -> None:
         component = space.component(
             "cp ${{inputs.one}} ${{outputs.copy}}",
@@ -187,6 +220,14 @@ class TestFailures:
         answer = space.invoke(space.deploy(upper), inputData=data)
         assert answer.status_code == 400
         assert words in answer.json()["error"]["message"]
+
+    @pytest.mark.parametrize(
+        "properties", ["text", {"properties": [1]}, {"inputData": [1]}, {"inputData": {"data": 1}}]
+    )
+    def test_bodies_that_are_no_objects(self, space: Space, upper: str, properties: object) -> None:
+        address = space.ok("GET", f"{space.path}/batchEndpoints/{space.deploy(upper)}")["properties"]["scoringUri"]
+        answer = space.arm.ask("POST", address, {"properties": properties}, audience=ML)
+        assert code(answer) == (400, "BadArgument")
 
     @pytest.mark.parametrize(
         ("uri", "words"),

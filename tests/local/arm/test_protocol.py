@@ -40,6 +40,13 @@ class TestTokens:
     def test_for_the_public_audience(self, arm: ArmProcess, audience: str) -> None:
         assert arm.ask("GET", GROUPS, audience=audience).status_code == 200
 
+    @pytest.mark.parametrize(("path", "wanted"), [("token", "resource"), ("v2.0/token", "scope")])
+    def test_signing_in_by_hand(self, arm: ArmProcess, path: str, wanted: str) -> None:
+        form = {"grant_type": "client_credentials", "client_secret": arm.secret, wanted: "https://management.azure.com"}
+        answer = requests.post(f"{arm.url}/adfs/oauth2/{path}", data=form, verify=arm.bundle, timeout=TIMEOUT)
+        authorization = f"Bearer {answer.json()['access_token']}"
+        assert arm.ask("GET", GROUPS, authorization=authorization).status_code == 200
+
     def test_a_wrong_secret(self, arm: ArmProcess) -> None:
         form = {"grant_type": "client_credentials", "client_secret": "guess", "scope": "x/.default"}
         answer = requests.post(f"{arm.url}/adfs/oauth2/token", data=form, verify=arm.bundle, timeout=TIMEOUT)
