@@ -118,7 +118,7 @@ def moment(value: Any) -> str:
     """A point in time, normalised to UTC."""
     try:
         return wire.format_ticks(wire.parse_time(value))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise Refused(value, "The value must be an ISO 8601 time.") from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
 
@@ -35,11 +35,11 @@ def now() -> int:
 
 @lru_cache(maxsize=512)
 def _second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat()  # noqa: DTZ001 - the zone is written behind
 
 
 def format_ticks(ticks: int) -> str:
-    """``2023-09-07T07:17:50.1292774Z``: up to seven digits, trailing zeros dropped."""
+    """``2023-09-07T07:17:50.1292774Z``: up to seven digits, trailing zeros dropped. OverflowError beyond year 9999."""
     seconds, fraction = divmod(ticks - UNIX_EPOCH, TICKS_PER_SECOND)
     if not fraction:
         return _second(seconds) + "Z"

@@ -41,7 +41,9 @@ class Raw:
             sent["Content-Length"] = str(len(data))
         if data:
             sent.setdefault("Content-Type", "application/json; odata=minimalmetadata")
-        sent["Authorization"] = change.get("authorization") or self.sign(verb, path, sent, **change)
+        authorization = change.get("authorization", self.sign(verb, path, sent, **change))
+        if authorization is not None:
+            sent["Authorization"] = authorization
         connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=30)
         try:
             connection.putrequest(verb, path, skip_accept_encoding=True)
