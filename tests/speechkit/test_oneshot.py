@@ -59,7 +59,8 @@ def test_a_result_has_the_public_schema(place: Place, standin: Standin) -> None:
     first, second = result["SegmentResults"]
     assert (result["AudioFileName"], result["AudioLengthInSeconds"]) == ("Übung 1.wav", 2.5)
     assert result["CombinedResults"][0]["Display"] == f"{SENTENCE} {SENTENCE}"
-    assert (first["ChannelNumber"], first["Language"], first["SpeakerId"]) == (None, "en-US", "Guest-1")
+    assert (first["ChannelNumber"], first["Language"]) == (None, "en-US")
+    assert (first["SpeakerId"], second["SpeakerId"]) == ("Guest-1", "Guest-2")
     assert [len(segment["NBest"]) for segment in (first, second)] == [2, 2]
     assert set(first["NBest"][0]) == {
         "Confidence", "Lexical", "ITN", "MaskedITN", "Display", "Sentiment", "Words",
@@ -177,9 +178,18 @@ def test_several_languages_go_to_endpoints_that_tell_them_apart(place: Place, st
     assert plain.requests() == []
     assert [request["candidates"] for request in lid.requests()] == [["de-DE", "en-US"]] * 2
     result = place.result("a_wav.json")
-    assert {segment["Language"] for segment in result["SegmentResults"]} == {"de-DE"}
+    assert [segment["Language"] for segment in result["SegmentResults"]] == ["de-DE", "en-US", "de-DE"]
     ends = [round(entry["OffsetInSeconds"] + entry["DurationInSeconds"], 1) for entry in result["SegmentResults"]]
     assert ends == [0.5, 2.0, 3.5]
+
+
+def test_fast_transcription_tells_languages_and_speakers_apart_too(place: Place, standin: Standin) -> None:
+    write_wave(place.sounds / "a.wav", (tone(0.5) + silence(1)) * 3)
+    place.configure(Lid=standin.entry(language="lid", api="fast"))
+    assert place.run("-language", "de-DE", "en-US", "fr-FR", "-diarization", "Anonymous").returncode == 0
+    segments = place.result("a_wav.json")["SegmentResults"]
+    assert [segment["Language"] for segment in segments] == ["de-DE", "en-US", "fr-FR"]
+    assert [segment["SpeakerId"] for segment in segments] == ["1", "2", "1"]
 
 
 def test_other_formats_go_to_fast_transcription_as_they_are(place: Place, standin: Standin) -> None:

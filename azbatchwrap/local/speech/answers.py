@@ -16,8 +16,8 @@ from azbatchwrap.local.speech.usp import ticks
 Profanity = Literal["masked", "raw", "removed"]
 #: The words that the stand-in takes for profane: enough to try the setting.
 PROFANE = re.compile(r"\b(?:damn|damned|bloody|hell)\b", re.IGNORECASE)
-#: The stand-in tells no voices apart.
-SPEAKER = "Guest-1"
+#: The stand-in tells no voices apart: utterances come from so many speakers by turns, and in the languages asked for.
+SPEAKERS = 2
 #: Nor does it feel anything.
 SENTIMENT = {"Negative": 0.1, "Neutral": 0.8, "Positive": 0.1}
 
@@ -81,8 +81,11 @@ def cleaned(text: str, profanity: Profanity) -> str:
     return " ".join(PROFANE.sub(replace, text).split())
 
 
-def phrase(utterance: Utterance, readings: Sequence[Reading], wishes: Wishes) -> dict[str, Any]:
-    """One recognised phrase, as in ``speech.phrase`` messages and in the answer of REST short audio."""
+def phrase(utterance: Utterance, readings: Sequence[Reading], wishes: Wishes, *, number: int = 0) -> dict[str, Any]:
+    """One recognised phrase, as in ``speech.phrase`` messages and in the answer of REST short audio.
+
+    ``number``: how many came before it.
+    """
     made: dict[str, Any] = {
         "Id": uuid.uuid4().hex,
         "RecognitionStatus": "Success" if readings else "NoMatch",
@@ -91,14 +94,18 @@ def phrase(utterance: Utterance, readings: Sequence[Reading], wishes: Wishes) ->
         "Channel": 0,
     }
     if wishes.speakers:
-        made["SpeakerId"] = SPEAKER
+        made["SpeakerId"] = f"Guest-{number % SPEAKERS + 1}"
     if wishes.candidates:
-        made["PrimaryLanguage"] = {"Language": wishes.candidates[0], "Confidence": "High"}
+        made["PrimaryLanguage"] = {"Language": _language(wishes, number), "Confidence": "High"}
     if readings:
         made["DisplayText"] = cleaned(readings[0].text, wishes.profanity)
         if wishes.detailed:
             made["NBest"] = [_detailed(utterance, reading, wishes) for reading in readings]
     return made
+
+
+def _language(wishes: Wishes, number: int) -> str:
+    return wishes.candidates[number % len(wishes.candidates)] if wishes.candidates else wishes.language
 
 
 def _detailed(utterance: Utterance, reading: Reading, wishes: Wishes) -> dict[str, Any]:
@@ -151,16 +158,18 @@ def transcription(
     return {
         "durationMilliseconds": round(seconds * 1000),
         "combinedPhrases": combined,
-        "phrases": [_fast_phrase(item, wishes, with_channel=channels is not None) for item in told],
+        "phrases": [
+            _fast_phrase(item, wishes, number, with_channel=channels is not None) for number, item in enumerate(told)
+        ],
     }
 
 
-def _fast_phrase(item: Heard, wishes: Wishes, *, with_channel: bool) -> dict[str, Any]:
+def _fast_phrase(item: Heard, wishes: Wishes, number: int, *, with_channel: bool) -> dict[str, Any]:
     best = item.readings[0]
     start = item.utterance.offset
     return {
         **({"channel": item.channel} if with_channel else {}),
-        **({"speaker": 1} if wishes.speakers else {}),
+        **({"speaker": number % SPEAKERS + 1} if wishes.speakers else {}),
         "offsetMilliseconds": round(start * 1000),
         "durationMilliseconds": round(item.utterance.duration * 1000),
         "text": cleaned(best.text, wishes.profanity),
@@ -172,6 +181,6 @@ def _fast_phrase(item: Heard, wishes: Wishes, *, with_channel: bool) -> dict[str
             }
             for word in best.words
         ],
-        "locale": (wishes.candidates or (wishes.language,))[0],
+        "locale": _language(wishes, number),
         "confidence": best.confidence,
     }

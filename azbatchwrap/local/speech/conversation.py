@@ -139,7 +139,7 @@ class Conversation:
             await self._container.dawdle()
             await self._say("speech.startDetected", {"Offset": ticks(utterance.offset)})
         readings = await self._container.engine.understand(utterance)
-        made = phrase(utterance, readings, turn.wishes)
+        made = phrase(utterance, readings, turn.wishes, number=turn.spoken)
         if readings:
             hypothesis = {"Id": made["Id"], "Text": made["DisplayText"]}
             await self._say("speech.hypothesis", {**hypothesis, "Offset": made["Offset"], "Duration": made["Duration"]})

@@ -116,7 +116,7 @@ def test_the_sdk_transcribes_a_conversation(standin: Standin, two_phrases: Path)
     transcriber.start_transcribing_async().get()
     assert over.wait(PATIENCE)
     transcriber.stop_transcribing_async().get()
-    assert found == [(SENTENCE, "Guest-1")] * 2
+    assert found == [(SENTENCE, "Guest-1"), (SENTENCE, "Guest-2")]
 
 
 def test_a_silent_file_ends_without_a_phrase(standin: Standin, tmp_path: Path) -> None:
