@@ -29,6 +29,8 @@ TASK_VARIABLE = "AZBATCHWRAP_TASK"
 INDEX_VARIABLE = "AZBATCHWRAP_INDEX"
 DEPLOYMENT_VARIABLE = "AZBATCHWRAP_DEPLOYMENT"
 FILES_URL_VARIABLE = "AZBATCHWRAP_FILES_URL"
+#: The value of that where the node's agent brings the files to the preparation task, since no address is signed.
+BROUGHT = "brought"
 OUTPUT_CONTAINER_VARIABLE = "AZBATCHWRAP_OUTPUT_CONTAINER"
 #: In the environment for whoever looks at a task: the hash of its call (function, arguments, options). Unused on nodes.
 CALL_SETTING = "AZBATCHWRAP_CALL"
@@ -37,8 +39,9 @@ RESULTS_URL_VARIABLE = "AZBATCHWRAP_RESULTS_URL"
 #: Where a warm engine gets its calls.
 CALLS_URL_VARIABLE = "AZBATCHWRAP_CALLS_URL"
 
-#: In a task's working folder.
+#: In a task's working folder. In the second are the results that are its arguments, where it does not read them itself.
 OUTPUT_FOLDER = "outputs"
+RESULTS_FOLDER = "azbatchwrap_results"
 RESULT_FILE = "result.json"
 #: Where a session's task puts what it has written to its streams, if anything: an upload each is saved by most.
 LOGS_FOLDER = "azbatchwrap_logs"

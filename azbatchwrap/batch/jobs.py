@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +31,8 @@ PREPARATION_RETRIES = 2
 PREPARATION_LIMIT = 3600.0
 #: The metadata entry with the image that a job's tasks run in.
 CONTAINER = "azbatchwrap_container"
+#: The metadata entry with the identity that opens storage for a job's nodes.
+IDENTITY = "azbatchwrap_identity"
 #: States in which a job takes no tasks any more.
 ENDED = frozenset({"completed", "terminating", "deleting"})
 JOB_FIELDS = ("id", "state", "creationTime", "executionInfo", "metadata", "poolInfo", "onAllTasksComplete")
@@ -49,6 +51,8 @@ class JobPlan:
     priority: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     container: Container | None = None
+    #: Opens storage for the nodes; empty: signed addresses do.
+    identity: str = ""
 
     def check(self, *, longest_sas: float | None) -> None:
         """Raises ConfigurationError for what the service would refuse, or what no SAS could cover."""
@@ -58,11 +62,12 @@ class JobPlan:
             raise ConfigurationError(f"job {self.job_id}: its limit must be more than 0 seconds, not {self.limit}")
         if not -1000 <= self.priority <= 1000:
             raise ConfigurationError(f"job {self.job_id}: priority must be -1000 to 1000, not {self.priority}")
-        if longest_sas is not None and self.limit > longest_sas - SAS_MARGIN:
+        if not self.identity and not signature_lasts(self.limit, longest_sas):
+            assert longest_sas is not None
             raise ConfigurationError(
                 f"job {self.job_id}: without a storage account key an access signature lives 7 days at most, and nodes "
                 f"need one for the job's whole life. Set a limit below {(longest_sas - SAS_MARGIN) / 3600:.0f} hours, or "
-                "use an account key or a managed identity of the pool."
+                "use an account key or a managed identity of the pool (PoolPolicy(identity=…))."
             )
 
 
@@ -82,6 +87,8 @@ class JobFacts:
     ours: bool = True
     #: What its tasks run in.
     container: Container | None = None
+    #: The pool's identity that opens storage for its nodes; empty: signed addresses do.
+    identity: str = ""
 
     @property
     def ended(self) -> bool:
@@ -95,15 +102,18 @@ class Jobs:
         self._service = service
         self._project = project
 
-    def create(self, plan: JobPlan, *, engine_url: str, list_url: str, files_url: str) -> None:
-        """Make the job. The URLs are SAS for the engine, the deployment's list of files, and all its files."""
+    def create(self, plan: JobPlan, *, files: Sequence[Json], files_url: str) -> None:
+        """Make the job. ``files`` are those of the preparation task: the engine and the deployment's list of files.
+
+        What the list names is at ``files_url``; where that is ``names.BROUGHT``, among ``files`` too.
+        """
         body: Json = {
             "id": plan.job_id,
             "priority": plan.priority,
             # It cannot be set later, and costs nothing for tasks that depend on none.
             "usesTaskDependencies": True,
             "constraints": {"maxWallClockTime": iso_duration(plan.limit), "maxTaskRetryCount": 0},
-            "jobPreparationTask": _preparation(plan, engine_url, list_url, files_url),
+            "jobPreparationTask": _preparation(plan, files, files_url),
             "jobReleaseTask": _release(plan),
             "commonEnvironmentSettings": [{"name": names.OUTPUT_CONTAINER_VARIABLE, "value": plan.output_container}],
             "poolInfo": {"poolId": plan.pool_id},
@@ -111,6 +121,7 @@ class Jobs:
                 {
                     **plan.metadata,
                     **_container_metadata(plan.container),
+                    **({IDENTITY: plan.identity} if plan.identity else {}),
                     names.MANAGED: "1",
                     names.PROJECT: self._project,
                     names.DEPLOYMENT: plan.deployment,
@@ -179,6 +190,7 @@ def _facts(job: Json) -> JobFacts:
         sealed=job.get("onAllTasksComplete") == "terminatejob",
         ours=names.DEPLOYMENT in known,
         container=Container(known[CONTAINER], known.get(CONTAINER_OPTIONS, "")) if known.get(CONTAINER) else None,
+        identity=known.get(IDENTITY, ""),
     )
 
 
@@ -186,6 +198,11 @@ def _container_metadata(container: Container | None) -> dict[str, str]:
     if container is None:
         return {}
     return {CONTAINER: container.image, **({CONTAINER_OPTIONS: container.options} if container.options else {})}
+
+
+def signature_lasts(limit: float, longest_sas: float | None) -> bool:
+    """Whether a signature can cover a job that may live so long; ``longest_sas`` is None where any can be made."""
+    return longest_sas is None or limit <= longest_sas - SAS_MARGIN
 
 
 def _limit(job: Json) -> float:
@@ -196,16 +213,13 @@ def _limit(job: Json) -> float:
         return DEFAULT_LIMIT
 
 
-def _preparation(plan: JobPlan, engine_url: str, list_url: str, files_url: str) -> Json:
+def _preparation(plan: JobPlan, files: Sequence[Json], files_url: str) -> Json:
     """Lays out the deployment on a node, once per node and job, before the first task there."""
     return {
         "id": "jobpreparation",
         # What the pool's start task installed for Python comes first.
         "commandLine": f"""/bin/sh -c 'PATH="{POOL_FOLDER}/python/bin:$PATH"; export PATH; exec python3 engine.pyz prepare'""",
-        "resourceFiles": [
-            {"httpUrl": engine_url, "filePath": "engine.pyz"},
-            {"httpUrl": list_url, "filePath": "deployment.json"},
-        ],
+        "resourceFiles": list(files),
         "environmentSettings": [
             {"name": names.DEPLOYMENT_VARIABLE, "value": plan.deployment},
             {"name": names.FILES_URL_VARIABLE, "value": files_url},

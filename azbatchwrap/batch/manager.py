@@ -30,8 +30,9 @@ from azbatchwrap.manifest import TaskRecord
 from azbatchwrap.progress import NullProgress, Progress
 from azbatchwrap.storage import AzureBatchStorage, FileReference
 
+from .access import Access, AccessKind, chosen_identity, identity_of
 from .health import Health
-from .jobs import DEFAULT_LIMIT, SAS_MARGIN, JobFacts, JobPlan, Jobs
+from .jobs import DEFAULT_LIMIT, SAS_MARGIN, JobFacts, JobPlan, Jobs, signature_lasts
 from .management import management_of
 from .node_setup import Container, NodeSetup, container_of
 from .patience import DEFAULT_PATIENCE, Patience, seconds_of
@@ -40,7 +41,7 @@ from .pyz import build_engine
 from .results import Results, TaskResult
 from .service import Json, Service, at, metadata
 from .submit import Submission
-from .tasks import TaskIds, TaskWriter, ready_tasks, submission_index
+from .tasks import ARGS_FILE, TaskIds, TaskWriter, ready_tasks, submission_index
 from .wait import LOCAL_PACE, NETWORK_PACE, Pace, Waiter
 
 _log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class AzureBatch:
         self.jobs = Jobs(self.service, storage.project)
         self.pool_id = ""
         self._container: Container | None = None
+        self._identity = ""
         self._deployed: Deployed | None = None
         self._lists: dict[Deployed, Json] = {}
         self._jobs: dict[str, _OpenJob] = {}
@@ -189,6 +191,7 @@ class AzureBatch:
             self.progress.message(replaced)
         self.pool_id, self._deployed = plan.pool_id, deployed
         self._container = Container(plan.container, plan.container_options) if plan.container else None
+        self._identity = plan.identity
         if wait:
             self.wait_for_pool(plan.pool_id, timeout)
         return plan.pool_id
@@ -201,7 +204,7 @@ class AzureBatch:
         known = metadata(pool)
         recorded = Deployed(known.get(names.DEPLOYMENT, ""), known.get(names.FILES_CONTAINER, ""))
         self.pool_id, self._deployed = pool["id"], recorded if recorded.hash and recorded.container else None
-        self._container = container_of(pool)
+        self._container, self._identity = container_of(pool), identity_of(pool)
         return self.pool_id
 
     def use_files_of_job(self, job_id: str, *, pool_id: str | None = None) -> str:
@@ -281,12 +284,14 @@ class AzureBatch:
         deployed: Deployed | None = None,
         keep_open: bool = False,
         metadata: Mapping[str, str] | None = None,
+        access: AccessKind | None = None,
     ) -> str:
         """Make a job on a pool (default: the current one) and give its id.
 
         ``limit`` is how long it may live, in seconds or as ``"36h"`` (default: 7 days). With files, or with what is
         ``deployed`` already, it uses these instead of the pool's. ``keep_open`` leaves it open when this script ends,
-        for others to add tasks to. ``metadata`` goes beside our own. Raises ConfigurationError, NotFound.
+        for others to add tasks to. ``metadata`` goes beside our own. ``access`` is how nodes open storage: ``"signature"``,
+        or ``"identity"``, that of the pool; left out, the identity where no signature lasts as long as the job. Raises ConfigurationError, NotFound.
         """
         if pool_id is not None and pool_id != self.pool_id:
             self.use_existing_pool(pool_id)
@@ -295,33 +300,38 @@ class AzureBatch:
         given = (app_resources, input_resources, task_files)
         if deployed is None:
             deployed = self._deployed if not any(given) and self._deployed else self._deploy(self._files(*given))
+        life, longest = self._limit(limit), _seconds(self.storage.longest_sas())
         plan = JobPlan(
             job_id=job_id or names.new_id("job"),
             pool_id=self.pool_id,
             deployment=deployed.hash,
             files_container=deployed.container,
             output_container=self.storage.create_output_folder(output_container or self.storage.output_container),
-            limit=self._limit(limit),
+            limit=life,
             priority=priority,
             metadata=metadata or {},
             container=self._container,
+            identity=chosen_identity(access, self._identity, signature_lasts=signature_lasts(life, longest)),
         )
         self._check_packages(deployed)
-        plan.check(longest_sas=_seconds(self.storage.longest_sas()))
+        plan.check(longest_sas=longest)
         self._make(plan, deployed)
         self._jobs[plan.job_id] = _OpenJob(self.jobs.facts(plan.job_id), kept_open=keep_open, made_here=True)
         return plan.job_id
 
     def _make(self, plan: JobPlan, deployed: Deployed) -> None:
-        life = timedelta(seconds=plan.limit + SAS_MARGIN)
-        engine = names.content_blob(str(self._list_of(deployed)["engine"]))
-        create = partial(
-            self.jobs.create,
-            plan,
-            engine_url=self.storage.blob_sas(deployed.container, engine, "r", life),
-            list_url=self.storage.blob_sas(deployed.container, names.deployment_blob(deployed.hash), "r", life),
-            files_url=self.storage.container_sas(deployed.container, "rl", life),
-        )
+        access = Access(self.storage, timedelta(seconds=plan.limit + SAS_MARGIN), plan.identity)
+        listed, place = self._list_of(deployed), deployed.container
+        files = [
+            access.file(place, names.content_blob(str(listed["engine"])), "engine.pyz"),
+            access.file(place, names.deployment_blob(deployed.hash), "deployment.json"),
+        ]
+        if plan.identity:
+            # The engine has no token: the node's agent, which has, brings everything.
+            hashes = sorted({str(file["sha256"]) for file in listed["files"]})
+            files += [access.file(place, names.content_blob(sha256), f"content/{sha256}") for sha256 in hashes]
+        files_url = names.BROUGHT if plan.identity else access.container(place, "rl")
+        create = partial(self.jobs.create, plan, files=files, files_url=files_url)
         self.patience.wait_out(create)
 
     def _check_packages(self, deployed: Deployed) -> None:
@@ -423,22 +433,23 @@ class AzureBatch:
 
     def _writer(self, job: _OpenJob) -> TaskWriter:
         facts = job.facts
-        output_url = self.storage.container_sas(facts.output_container, "cw", facts.sas_expiry)
-        container = self.storage.files_container
-
-        def store(data: bytes) -> str:
-            blob = f"{names.args_prefix(facts.job_id)}{hashlib.sha256(data).hexdigest()}.json"
-            self.storage.write_bytes(container, blob, data)
-            return self.storage.blob_sas(container, blob, "r", facts.sas_expiry)
-
+        access = Access(self.storage, facts.sas_expiry, facts.identity)
         return TaskWriter(
             facts.job_id,
             facts.deployment,
-            output_url,
-            store_args=store,
+            access.container(facts.output_container, "cw"),
+            store_args=partial(self.store_args, access, facts.job_id),
             settings=job.settings,
             container=facts.container,
+            identity=facts.identity,
         )
+
+    def store_args(self, access: Access, job_id: str, data: bytes) -> Json:
+        """Put arguments that are too long for a task into storage; they, as a file of the task."""
+        container = self.storage.files_container
+        blob = f"{names.args_prefix(job_id)}{hashlib.sha256(data).hexdigest()}.json"
+        self.storage.write_bytes(container, blob, data)
+        return access.file(container, blob, ARGS_FILE)
 
     def _move_outputs(self, job: _OpenJob, container: str) -> None:
         """A manifest's own output container: possible as long as no task has written to another one."""

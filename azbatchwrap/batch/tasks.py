@@ -15,6 +15,7 @@ from azbatchwrap import names
 from azbatchwrap.errors import ManifestError
 from azbatchwrap.manifest import TaskRecord
 
+from .access import identity_reference
 from .node_setup import Container
 
 #: Arguments longer than this (bytes of JSON) travel as a blob: a node's environment is not for data.
@@ -58,9 +59,10 @@ def engine_command(deployment: str) -> str:
     return f"""/bin/sh -c '. "{engine_folder(deployment)}/run"'"""
 
 
-def output_files(container_url: str, path: str, *, empty_logs: bool = True) -> list[dict[str, Any]]:
+def output_files(container_url: str, path: str, *, identity: str = "", empty_logs: bool = True) -> list[dict[str, Any]]:
     """What the service uploads when a task ends, well or not, below ``path`` of the output container.
 
+    ``identity`` is the one of the pool that opens the container, when its address is not signed.
     Without ``empty_logs`` the streams of a task that ended well go along only where the engine found something written.
     """
     logs: tuple[tuple[str, str, str], ...] = (("../std*.txt", path, "taskcompletion"),)
@@ -74,7 +76,9 @@ def output_files(container_url: str, path: str, *, empty_logs: bool = True) -> l
     return [
         {
             "filePattern": pattern,
-            "destination": {"container": {"containerUrl": container_url, "path": place}},
+            "destination": {
+                "container": {"containerUrl": container_url, "path": place, **identity_reference(identity)}
+            },
             "uploadOptions": {"uploadCondition": condition},
         }
         for pattern, place, condition in places
@@ -94,8 +98,8 @@ def iso_duration(seconds: float) -> str:
 class TaskWriter:
     """Writes the tasks of one job as the bytes of an add-task request.
 
-    ``store_args`` is given arguments that are too long to travel with the task (bytes of JSON) and returns the URL
-    where a node reads them. ``settings`` are further environment settings, the same for each task.
+    ``store_args`` is given arguments that are too long to travel with the task (bytes of JSON) and returns them as a
+    file of the task. ``identity`` opens the output container, when its address is not signed. ``settings`` are further environment settings, the same for each task.
     """
 
     def __init__(
@@ -104,7 +108,8 @@ class TaskWriter:
         deployment: str,
         output_url: str,
         *,
-        store_args: Callable[[bytes], str] | None = None,
+        store_args: Callable[[bytes], dict[str, Any]] | None = None,
+        identity: str = "",
         settings: Mapping[str, str] | None = None,
         container: Container | None = None,
     ) -> None:
@@ -114,7 +119,7 @@ class TaskWriter:
         shared = {
             "commandLine": engine_command(deployment),
             "userIdentity": AUTO_USER,
-            "outputFiles": output_files(output_url, "PATH"),
+            "outputFiles": output_files(output_url, "PATH", identity=identity),
             **in_container(container),
         }
         # Ids have no character that JSON escapes, so a task's own path is set between ready pieces.
@@ -147,13 +152,13 @@ class TaskWriter:
             path.join(self._shared),
         )
 
-    def _args(self, record: TaskRecord) -> tuple[str, list[dict[str, str]]]:
+    def _args(self, record: TaskRecord) -> tuple[str, list[dict[str, Any]]]:
         text = ascii_json(record.args)
         if len(text) <= LONGEST_ARGS:
             return text, []
         if self._store_args is None:
             raise ManifestError(f"the input of task {record.index} is longer than {LONGEST_ARGS} bytes of JSON")
-        return f"@{ARGS_FILE}", [{"httpUrl": self._store_args(text.encode()), "filePath": ARGS_FILE}]
+        return f"@{ARGS_FILE}", [self._store_args(text.encode())]
 
 
 def ascii_json(value: Any) -> str:

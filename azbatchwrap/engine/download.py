@@ -73,9 +73,7 @@ class Downloads:
         beside = self._folder / f".{sha256}.part"
         with beside.open("wb") as file:
             self._receive_all(_Transfer(sha256, size, file))
-        beside.chmod(BLOB_MODE)
-        os.utime(beside, (BLOB_TIME, BLOB_TIME))
-        beside.rename(self._folder / sha256)
+        _put_in_place(beside, self._folder / sha256)
 
     def _receive_all(self, transfer: _Transfer) -> None:
         """Request after request until the blob is there, with pauses after those that brought nothing."""
@@ -117,6 +115,39 @@ class Downloads:
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             raise _TryAgain(str(getattr(error, "reason", None) or error or type(error).__name__)) from error
         transfer.check()
+
+
+def adopt(source: Path, folder: Path, sizes: Mapping[str, int]) -> None:
+    """Copy blobs (sha256 -> size in bytes) that lie in ``source`` under their names. Raises `DownloadError`."""
+    for sha256, size in sizes.items():
+        beside = folder / f".{sha256}.part"
+        try:
+            found = _copy(source / sha256, beside)
+        except FileNotFoundError as error:
+            raise DownloadError(f"blob {sha256} ({size} bytes) was not brought to this node") from error
+        if found != sha256:
+            raise DownloadError(
+                f"blob {sha256} ({size} bytes): what was brought to this node is not what its name says"
+            )
+        _put_in_place(beside, folder / sha256)
+
+
+def _copy(source: Path, target: Path) -> str:
+    """The SHA-256 of what was copied."""
+    digest = hashlib.sha256()
+    with source.open("rb") as given, target.open("wb") as taken:
+        while True:
+            piece = given.read(PIECE)
+            if not piece:
+                return digest.hexdigest()
+            digest.update(piece)
+            taken.write(piece)
+
+
+def _put_in_place(beside: Path, final: Path) -> None:
+    beside.chmod(BLOB_MODE)
+    os.utime(beside, (BLOB_TIME, BLOB_TIME))
+    beside.rename(final)
 
 
 class _Transfer:

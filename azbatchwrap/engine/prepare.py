@@ -12,7 +12,7 @@ import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from .download import DownloadError, Downloads
+from .download import DownloadError, Downloads, adopt
 from .facts import LAYOUT_FILE
 from .node_folder import NAME_PATTERN, RESERVED_NAMES, NodeFolder, is_whole
 from .packages import PackagesError, install_packages
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+#: In place of the files' address: the node's agent has put them beside deployment.json, into ``content/``.
+BROUGHT = "brought"
 ROLES = frozenset({"inputs", "tasks", "app"})
 HASH_PATTERN = re.compile(r"[0-9a-f]{64}\Z")
 #: Room (bytes) that must be left on the disk after the downloads, for what tasks write.
@@ -95,6 +97,7 @@ class _Order(_Names):
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         super().__init__(environment)
         self.files_url = _required(environment, "AZBATCHWRAP_FILES_URL")
+        self.brought = folder / "content"
         try:
             listed = json.loads((folder / "deployment.json").read_text(encoding="utf-8"))
             self.files: list[dict[str, Any]] = [_checked(entry) for entry in listed["files"]]
@@ -172,7 +175,10 @@ def _fetch(order: _Order) -> None:
     for sha256 in missing:
         # A damaged blob may still be linked from a deployment; a new file under its name leaves that one alone.
         order.node.blob(sha256).unlink(missing_ok=True)
-    Downloads(order.files_url, order.node.blobs).fetch_all(missing)
+    if order.files_url == BROUGHT:
+        adopt(order.brought, order.node.blobs, missing)
+    else:
+        Downloads(order.files_url, order.node.blobs).fetch_all(missing)
     say(f"fetched {len(missing)} files, {total} bytes")
 
 

@@ -149,14 +149,13 @@ def plan(**options):
 def test_a_job_has_its_limit_its_preparation_and_its_places_from_the_start(door):
     door.answers.post(f"{URL}/jobs", status=201)
     jobs = Jobs(door.service, "mine")
-    jobs.create(plan(limit=3600), engine_url="E?sig=1", list_url="L?sig=2", files_url="F?sig=3")
+    files = [{"httpUrl": "E?sig=1", "filePath": "engine.pyz"}, {"httpUrl": "L?sig=2", "filePath": "deployment.json"}]
+    jobs.create(plan(limit=3600), files=files, files_url="F?sig=3")
     body = sent(door)
     assert body["constraints"] == {"maxWallClockTime": "PT3600S", "maxTaskRetryCount": 0}
     assert body["onAllTasksComplete"] == "noaction"
     preparation = body["jobPreparationTask"]
-    assert preparation["resourceFiles"] == [
-        {"httpUrl": "E?sig=1", "filePath": "engine.pyz"}, {"httpUrl": "L?sig=2", "filePath": "deployment.json"},
-    ]  # fmt: skip
+    assert preparation["resourceFiles"] == files
     assert preparation["userIdentity"] == body["jobReleaseTask"]["userIdentity"]
     assert preparation["waitForSuccess"] is True
 
@@ -186,6 +185,7 @@ def test_ending_a_job_that_has_ended_is_no_error(door, call):
 def test_a_job_that_outlives_what_an_identity_can_sign_is_refused_with_the_way_out():
     plan(limit=LONGEST_DELEGATION - SAS_MARGIN).check(longest_sas=LONGEST_DELEGATION)
     plan(limit=30 * 86400).check(longest_sas=None)
+    plan(limit=30 * 86400, identity="/an/identity").check(longest_sas=LONGEST_DELEGATION)
     with pytest.raises(ConfigurationError, match=r"7 days at most.*account key or a managed identity"):
         plan(limit=LONGEST_DELEGATION).check(longest_sas=LONGEST_DELEGATION)
 

@@ -89,13 +89,15 @@ def test_what_is_hard_to_carry_is_carried(value):
 def test_long_arguments_travel_as_a_file():
     stored = []
 
-    def store(data: bytes) -> str:
+    file = {"httpUrl": "https://a.blob/args.json?sig=z", "filePath": ARGS_FILE}
+
+    def store(data: bytes) -> dict[str, str]:
         stored.append(data)
-        return "https://a.blob/args.json?sig=z"
+        return file
 
     task = written(TaskRecord(0, None, "1_task.py", ("x" * 20_000,)), store_args=store)
     assert settings(task)["AZBATCHWRAP_ARGS"] == f"@{ARGS_FILE}"
-    assert task["resourceFiles"] == [{"httpUrl": "https://a.blob/args.json?sig=z", "filePath": ARGS_FILE}]
+    assert task["resourceFiles"] == [file]
     assert json.loads(stored[0]) == ["x" * 20_000]
     assert len(json.dumps(task)) < 5_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import subprocess
@@ -114,6 +115,22 @@ def test_no_server_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 def test_other_schemes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(download.DownloadError, match="neither http nor https"):
         download.Downloads(f"file://{tmp_path}?x", tmp_path)
+
+
+def test_what_the_nodes_agent_brought_is_checked_and_taken(tmp_path: Path) -> None:
+    brought, taken = tmp_path / "content", tmp_path / "blobs"
+    brought.mkdir()
+    taken.mkdir()
+    name = hashlib.sha256(b"given").hexdigest()
+    with pytest.raises(download.DownloadError, match="was not brought"):
+        download.adopt(brought, taken, {name: 5})
+    (brought / name).write_bytes(b"wrong")
+    with pytest.raises(download.DownloadError, match="not what its name says"):
+        download.adopt(brought, taken, {name: 5})
+    (brought / name).write_bytes(b"given")
+    download.adopt(brought, taken, {name: 5})
+    assert (taken / name).read_bytes() == b"given"
+    assert stat.S_IMODE((taken / name).stat().st_mode) == 0o555
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_loopback(node: Node) -> None:

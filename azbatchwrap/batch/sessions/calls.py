@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import orjson
 
 from azbatchwrap import names
+from azbatchwrap.batch.access import Access, identity_reference
 from azbatchwrap.batch.jobs import JobFacts
 from azbatchwrap.batch.tasks import (
     ARGS_FILE,
@@ -203,18 +204,18 @@ class CallWriter:
     def __init__(
         self,
         facts: JobFacts,
-        output_url: str,
-        results_url: str,
-        store_args: Callable[[bytes], str],
+        access: Access,
+        store_args: Callable[[bytes], dict[str, Any]],
         *,
         by_pickle: bool,
     ) -> None:
         self._facts = facts
-        self._results_url = results_url
+        outputs = facts.output_container
+        self._results = access.container(outputs, "r")
         self._store_args = store_args
         self._by_pickle = by_pickle
         self._command = engine_command(facts.deployment)
-        self._files = output_files(output_url, "PATH", empty_logs=False)
+        self._files = output_files(access.container(outputs, "cw"), "PATH", identity=facts.identity, empty_logs=False)
 
     def write(self, call: Call) -> bytes:
         """The JSON of one task."""
@@ -226,8 +227,10 @@ class CallWriter:
             names.INDEX_VARIABLE: str(call.index),
             names.CALL_SETTING: task_id,
         }
-        if call.marked and call.parents:
-            settings[names.RESULTS_URL_VARIABLE] = self._results_url
+        if call.marked and call.parents and not self._facts.identity:
+            settings[names.RESULTS_URL_VARIABLE] = self._results
+        elif call.marked:
+            resource_files += [self._result_file(parent) for parent in call.parents]
         constraints: dict[str, Any] = {"maxTaskRetryCount": 0}
         if options.timeout is not None:
             constraints["maxWallClockTime"] = iso_duration(options.timeout + LIMIT_GRACE)
@@ -281,10 +284,19 @@ class CallWriter:
             return []
         return [parent.task_id for parent in call.parents if not self._is_elsewhere(parent)]
 
-    def _args(self, text: str) -> tuple[str, list[dict[str, str]]]:
+    def _result_file(self, parent: Future) -> dict[str, Any]:
+        """The result of another task, brought by the node's agent; none where that task left none."""
+        return {
+            "storageContainerUrl": self._results,
+            "blobPrefix": f"{names.task_output_prefix(parent.job_id or self._facts.job_id, parent.task_id)}/result.json",
+            "filePath": names.RESULTS_FOLDER,
+            **identity_reference(self._facts.identity),
+        }
+
+    def _args(self, text: str) -> tuple[str, list[dict[str, Any]]]:
         if len(text) <= LONGEST_ARGS:
             return text, []
-        return f"@{ARGS_FILE}", [{"httpUrl": self._store_args(text.encode()), "filePath": ARGS_FILE}]
+        return f"@{ARGS_FILE}", [self._store_args(text.encode())]
 
 
 def depends_on(task_ids: Iterable[str]) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from azbatchwrap import names
+from azbatchwrap.batch.access import Access, AccessKind
 from azbatchwrap.batch.jobs import JobFacts
 from azbatchwrap.batch.manager import AzureBatch, Deployed
 from azbatchwrap.batch.pyz import build_engine
@@ -60,6 +62,7 @@ class Wishes:
     limit: float | str | None = None
     by_pickle: bool = False
     skip_done: bool = True
+    access: AccessKind | None = None
 
 
 class SessionJobs:
@@ -170,7 +173,13 @@ class SessionJobs:
         known = {names.CONTENT: self._deployed.hash, names.SESSION: self.wishes.name or job_id}
         try:
             self.manager.create_a_job(
-                pool_id, job_id=job_id, limit=self.wishes.limit, deployed=self._deployed, keep_open=True, metadata=known
+                pool_id,
+                job_id=job_id,
+                limit=self.wishes.limit,
+                deployed=self._deployed,
+                keep_open=True,
+                metadata=known,
+                access=self.wishes.access,
             )
         except Conflict as error:
             # Another driver of the same session was faster.
@@ -180,20 +189,9 @@ class SessionJobs:
 
     def _enter(self, facts: JobFacts) -> SessionJob:
         storage, service = self.manager.storage, self.manager.service
-        container = storage.files_container
-
-        def store(data: bytes) -> str:
-            blob = f"{names.args_prefix(facts.job_id)}{hashlib.sha256(data).hexdigest()}.json"
-            storage.write_bytes(container, blob, data)
-            return storage.blob_sas(container, blob, "r", facts.sas_expiry)
-
-        writer = CallWriter(
-            facts,
-            storage.container_sas(facts.output_container, "cw", facts.sas_expiry),
-            storage.container_sas(facts.output_container, "r", facts.sas_expiry),
-            store,
-            by_pickle=self.wishes.by_pickle,
-        )
+        access = Access(storage, facts.sas_expiry, facts.identity)
+        store = partial(self.manager.store_args, access, facts.job_id)
+        writer = CallWriter(facts, access, store, by_pickle=self.wishes.by_pickle)
         job = SessionJob(facts, writer, Results(service, storage, facts))
         if not facts.ended:
             self.opened[facts.job_id] = job

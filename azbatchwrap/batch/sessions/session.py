@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from azbatchwrap.batch.access import AccessKind
 from azbatchwrap.batch.logs import follow_log, kept_log, read_log
 from azbatchwrap.batch.manager import AzureBatch
 from azbatchwrap.batch.patience import DEFAULT_PATIENCE
@@ -85,6 +86,7 @@ class Session(Calls):
     ``pickle``: arguments and results may be any Python values, where nodes have the same Python.
     ``patience``: how long to wait for room, when Azure has no nodes or a quota is reached, in seconds or as ``"30m"``.
     ``limit``: how long a job may live, in seconds or as ``"36h"``.
+    ``access``: how nodes open storage, as `AzureBatch.create_a_job` takes it.
     ``dry_run``: nothing is sent, and `plan` tells what would be.
     ``options``: those of `options`, for all tasks.
     """
@@ -103,6 +105,7 @@ class Session(Calls):
         skip_done: bool = True,
         patience: float | str = DEFAULT_PATIENCE,
         limit: float | str | None = None,
+        access: AccessKind | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
         **options: Any,
@@ -119,7 +122,7 @@ class Session(Calls):
         self.inputs = Inputs(storage)
         self.inputs.add(*inputs)
         self.outputs = Outputs(self)
-        wishes = Wishes(name, tuple(Path(path) for path in sources), limit, pickle, skip_done)
+        wishes = Wishes(name, tuple(Path(path) for path in sources), limit, pickle, skip_done, access)
         self.jobs = SessionJobs(self.manager, wishes, self.pool_id)
         self.pace = LOCAL_PACE if is_loopback(self.manager.settings.batch.url) else NETWORK_PACE
         self._watcher = Watcher(self.jobs, self.pace, self.progress, self._tasks_ended, by_pickle=pickle)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from azbatchwrap.batch.access import chosen_identity
+from azbatchwrap.batch.service import at
 from azbatchwrap.batch.sessions import PoolPolicy, Session
+from azbatchwrap.errors import ConfigurationError
 from tests.batch.sessions.conftest import DEADLINE
 from tests.fixtures_aml import AmlStack
 
@@ -24,7 +30,42 @@ def test_a_pool_with_an_identity_is_made_by_the_management_plane(
     with Session(settings=settings, pool=policy) as session:
         assert session.submit(work.square, 7).result(DEADLINE) == 49
         pool = session.manager.pools.get(session.pool_id())
-        assert pool["identity"]["userAssignedIdentities"] == [{"resourceId": IDENTITY}]
+        assert [each["resourceId"] for each in pool["identity"]["userAssignedIdentities"]] == [IDENTITY]
         assert pool["startTask"]["userIdentity"]["autoUser"] == {"scope": "pool", "elevationLevel": "admin"}
         assert pool["enableAutoScale"]
         session.manager.delete_pool(pool["id"])
+
+
+def test_nodes_open_storage_as_their_pool(
+    aml_stack: AmlStack, monkeypatch: pytest.MonkeyPatch, work: ModuleType, tmp_path: Path
+) -> None:
+    """No signature anywhere: files, long arguments, results as arguments and outputs all go by the identity."""
+    aml_stack.use(monkeypatch)
+    (tmp_path / "in.txt").write_text("given")
+    settings = aml_stack.settings(project=f"identity-{secrets.token_hex(3)}")
+    arguments: dict[str, Any] = {"pool": PoolPolicy.small(identity=IDENTITY), "inputs": [tmp_path / "in.txt"]}
+    with Session(settings=settings, access="identity", **arguments) as session:
+        given = session.submit(work.give, "out.txt")
+        failed = session.submit(work.fail, 1)
+        total = session.merge(work.total, [session.submit(work.square, n) for n in (1, 2, 3)])
+        forgiving = session.options(on_failure="ignore").submit(work.total, [failed, session.submit(work.square, 4)])
+        long = session.submit(work.largest, "x" * 50_000)
+        assert "in.txt" in given.result(DEADLINE)
+        assert given.files() == ["out.txt"]
+        assert (total.result(DEADLINE), forgiving.result(DEADLINE)) == (14, 16)
+        assert long.result(DEADLINE)["length"] == 50_000
+        service = session.manager.service
+        seen = [service.get(at("jobs", total.job_id)), *service.list(at("jobs", total.job_id, "tasks"))]
+        assert "sig=" not in json.dumps(seen)
+        session.manager.delete_pool(session.pool_id())
+
+
+def test_an_identity_takes_over_where_no_signature_lasts() -> None:
+    assert chosen_identity(None, IDENTITY, signature_lasts=False) == IDENTITY
+    assert chosen_identity(None, IDENTITY, signature_lasts=True) == ""
+    assert chosen_identity("signature", IDENTITY, signature_lasts=True) == ""
+    assert chosen_identity(None, "", signature_lasts=False) == ""  # which the job's plan refuses
+    with pytest.raises(ConfigurationError, match="needs a pool that has one"):
+        chosen_identity("identity", "", signature_lasts=True)
+    with pytest.raises(ConfigurationError, match="'signature' or 'identity'"):
+        chosen_identity("password", IDENTITY, signature_lasts=True)  # type: ignore[arg-type]
