@@ -234,6 +234,8 @@ class Batch:
         record = ItemRecord(item.id, item.fingerprint, result, endpoint, max(1, work.attempts), latency, at)
         self._results.append(record_line(record))
         self._count_result(record)
+        if not result.passed:
+            log.warning("%s: failed: %s: %s", item.id, result.error_type, result.failed_reason)
         if not self._queue and not self._listings:
             self._end_if_done()
 

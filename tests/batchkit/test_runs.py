@@ -130,8 +130,10 @@ def test_some_failed_is_exit_1_and_they_get_another_chance_with_the_next_run(cli
     server.answer = lambda body, _: web.json_response({}, status=400 if body == "line 3" else 200)
     client.use(server)
     (client.input / "a.txt").write_text(lines(5))
-    code, facts, _ = client.run()
+    logs = client.output.parent / "logs"
+    code, facts, _ = client.run("--log-folder", str(logs))
     assert (code, facts["passed"], facts["failed"]) == (1, 4, 1)
+    assert "WARNING azbatchwrap.batchkit.batch: a.txt:line 3: failed: ServiceError: " in (logs / "run.log").read_text()
     failed = [entry for entry in client.summary()["processed_files"] if not entry["passed"]]
     assert [(entry["filepath"], entry["error_type"]) for entry in failed] == [("a.txt:line 3", "ServiceError")]
     server.answer = lambda body, _: web.json_response({})
