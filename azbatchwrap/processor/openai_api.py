@@ -67,7 +67,7 @@ class OpenAIRoutes:
                 await asyncio.to_thread(file.write, chunk)
 
     async def list_files(self, request: web.Request) -> web.Response:
-        return _json(_page(self._store.files(), request))
+        return _json(_page(self._store.files(request.query.get("purpose")), request))
 
     async def show_file(self, request: web.Request) -> web.Response:
         return _json(self._store.file(request.match_info["id"]))

@@ -22,6 +22,8 @@ PAGE = 500
 #: Completion windows: a number and its unit.
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _LONGEST_WINDOW = 30 * 86_400
+#: Limits of a batch's metadata, as OpenAI has them: pairs, characters of a key and of a value.
+_PAIRS, _KEY_LENGTH, _VALUE_LENGTH = 16, 64, 512
 
 
 class InvalidBatch(ValueError):
@@ -48,6 +50,7 @@ class Batches:
             raise InvalidBatch(f"the purpose of {input_file_id} is not 'batch'", "input_file_id")
         if not endpoint.startswith("/v1/"):
             raise InvalidBatch(f"the endpoint {endpoint!r} does not begin with /v1/", "endpoint")
+        _check_metadata(metadata)
         now = int(time.time())
         times = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
         record = {
@@ -57,7 +60,7 @@ class Batches:
             **{f"{name}_at": None for name in times},
             "request_counts": {"total": 0, "completed": 0, "failed": 0}, "metadata": metadata,
         }  # fmt: skip
-        self.store.save_batch(record)
+        self.store.add_batch(record)
         return record
 
     async def cancel(self, batch_id: str) -> dict[str, Any]:
@@ -126,8 +129,7 @@ class Batches:
         await self._queue.put(batch)
 
     def _file(self, record: dict[str, Any]) -> BatchFile:
-        path = self.store.content(record["input_file_id"])
-        return BatchFile(path, f"{record['id']}:", record["expires_at"], record["endpoint"])
+        return BatchFile(self.store.input(record["id"]), f"{record['id']}:", record["expires_at"], record["endpoint"])
 
     def _open_output(self, record: dict[str, Any]) -> None:
         batch_id = record["id"]
@@ -181,3 +183,13 @@ def _seconds(window: str) -> int:
     if not number.isdecimal() or unit not in _UNITS or not 0 < int(number) * _UNITS[unit] <= _LONGEST_WINDOW:
         raise InvalidBatch(f"the completion window {window!r} is none such as 24h", "completion_window")
     return int(number) * _UNITS[unit]
+
+
+def _check_metadata(metadata: Any) -> None:
+    pairs = metadata.items() if isinstance(metadata, dict) else [] if metadata is None else [(metadata, None)]
+    good = all(
+        isinstance(value, str) and len(key) <= _KEY_LENGTH and len(value) <= _VALUE_LENGTH for key, value in pairs
+    )
+    if not good or len(pairs) > _PAIRS:
+        limits = f"{_PAIRS} pairs of text, up to {_KEY_LENGTH} characters to one of up to {_VALUE_LENGTH}"
+        raise InvalidBatch(f"the metadata may have {limits}", "metadata")

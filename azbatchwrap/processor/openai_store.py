@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ FINAL = frozenset({"failed", "completed", "expired", "cancelled"})
 
 
 class OpenAIStore:
-    """``<folder>/files/<id>.json`` with ``<id>.content``, and ``<folder>/batches/<id>.json``."""
+    """``<folder>/files/<id>.json`` with ``<id>.content``; ``<folder>/batches/<id>.json``, with ``<id>.input`` until its end."""
 
     def __init__(self, folder: Path) -> None:
         self._files = folder / "files"
@@ -45,12 +46,10 @@ class OpenAIStore:
         record = _read(self._files / f"{_safe(file_id, 'file')}.json", f"No such File object: {file_id}")
         return record | {"bytes": self.content(file_id).stat().st_size}
 
-    def files(self) -> list[dict[str, Any]]:
-        return sorted(
-            (self.file(path.stem) for path in self._files.glob("*.json")),
-            key=lambda one: one["created_at"],
-            reverse=True,
-        )
+    def files(self, purpose: str | None = None) -> list[dict[str, Any]]:
+        found = [self.file(path.stem) for path in self._files.glob("*.json")]
+        chosen = [one for one in found if purpose in (None, one["purpose"])]
+        return sorted(chosen, key=lambda one: one["created_at"], reverse=True)
 
     def delete_file(self, file_id: str) -> None:
         """Raises NotFound."""
@@ -60,8 +59,22 @@ class OpenAIStore:
 
     # Batches
 
+    def add_batch(self, record: dict[str, Any]) -> None:
+        """Keeps its own hold on the input, which may be deleted as a file."""
+        source, held = self.content(record["input_file_id"]), self.input(record["id"])
+        try:
+            held.hardlink_to(source)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, held)
+        self.save_batch(record)
+
+    def input(self, batch_id: str) -> Path:
+        return self._batches / f"{_safe(batch_id, 'batch')}.input"
+
     def save_batch(self, record: dict[str, Any]) -> None:
         _write(self._batches / f"{record['id']}.json", record)
+        if record["status"] in FINAL:
+            self.input(record["id"]).unlink(missing_ok=True)
 
     def batch(self, batch_id: str) -> dict[str, Any]:
         """Raises NotFound."""

@@ -152,6 +152,53 @@ async def test_a_faulty_file_fails_with_its_lines(bench: Bench) -> None:
     assert any(one.startswith("line 5: its url is not") for one in said)
 
 
+@pytest.mark.parametrize("endpoint", ["/v1/embeddings", "/v1/completions", "/v1/responses"])
+async def test_any_endpoint_of_the_api(bench: Bench, endpoint: Any) -> None:
+    async with client(bench, endpoints=[f"http://127.0.0.1:{bench.inference.port}"]) as opened:
+        file_id = await upload(opened, batch_lines({"input": "hi"}, url=endpoint))
+        batch = await opened.batches.create(input_file_id=file_id, endpoint=endpoint, completion_window="24h")
+        batch = await ended(opened, batch.id)
+        good = await lines_of(opened, batch.output_file_id)
+    assert batch.endpoint == endpoint
+    assert good["request-0"]["response"]["body"] == {"echo": {"input": "hi"}}
+    assert bench.inference.paths == [endpoint]
+
+
+async def test_an_input_may_be_deleted_at_once(bench: Bench) -> None:
+    async with client(bench) as opened:
+        file_id = await upload(opened, batch_lines(*({"n": n} for n in range(3))))
+        batch = await opened.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
+        await opened.files.delete(file_id)
+        batch = await ended(opened, batch.id)
+    assert (batch.status, batch.request_counts.completed) == ("completed", 3)
+    assert list((bench.path / "openai" / "batches").glob("*.input")) == []
+
+
+async def test_lists_come_in_pages_and_by_purpose(bench: Bench) -> None:
+    async with client(bench) as opened:
+        file_id = await upload(opened, batch_lines({}))
+        made = [
+            (await opened.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")).id
+            for _ in range(5)
+        ]
+        first = await opened.batches.list(limit=2)
+        assert (len(first.data), first.has_more) == (2, True)
+        assert sorted([one.id async for one in opened.batches.list(limit=2)]) == sorted(made)
+        assert [one.id async for one in await opened.files.list(purpose="batch")] == [file_id]
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"k": "v" * 513}, {"k" * 65: "v"}, {str(n): "v" for n in range(17)}, {"k": 1}, "m"]
+)
+async def test_metadata_has_limits(bench: Bench, metadata: Any) -> None:
+    async with client(bench) as opened:
+        file_id = await upload(opened, batch_lines({}))
+        with pytest.raises(openai.BadRequestError, match="metadata"):
+            await opened.batches.create(
+                input_file_id=file_id, endpoint=CHAT, completion_window="24h", metadata=metadata
+            )
+
+
 async def test_a_key_can_be_asked_for(bench: Bench) -> None:
     async with client(bench, key="sk-other") as opened:
         with pytest.raises(openai.AuthenticationError):
