@@ -15,6 +15,7 @@ from azbatchwrap.cli.processor import run
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "processor"
 VALUES: dict[str, Any] = yaml.safe_load((DEPLOY / "chart" / "values.yaml").read_text())
+SCHEMA: dict[str, Any] = json.loads((DEPLOY / "chart" / "values.schema.json").read_text())
 
 
 def look_up(path: str, context: dict[str, Any]) -> Any:
@@ -58,15 +59,19 @@ def value_of(expression: str, context: dict[str, Any]) -> str:
     return "\n" + " " * int(block[2]) + indented
 
 
-def documents(**changed: Any) -> list[dict[str, Any]]:
-    values = json.loads(json.dumps(VALUES))
+def changed_values(**changed: Any) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(VALUES))
     for path, value in changed.items():
         *parents, last = path.split("__")
         place = values
         for parent in parents:
             place = place[parent]
         place[last] = value
-    context = {"Values": values, "Release": {"Name": "dev"}}
+    return values
+
+
+def documents(**changed: Any) -> list[dict[str, Any]]:
+    context = {"Values": changed_values(**changed), "Release": {"Name": "dev"}}
     texts = [render(path.read_text(), context) for path in sorted((DEPLOY / "chart" / "templates").glob("*.yaml"))]
     return [one for text in texts for one in yaml.safe_load_all(text) if one]
 
@@ -75,6 +80,11 @@ CASES: list[dict[str, Any]] = [
     {},
     {"redis__enabled": True},
     {"queue__url": "redis://redis:6379/0?queue=batch", "extraArgs": ["--gate", "token-bucket:rate=50"], "replicas": 3},
+    {
+        "inferenceObjective": "food: review # 1",
+        "secretName": "tokens",
+        "extraArgs": ["--token-command", "cat /secrets/t"],
+    },
 ]
 
 
@@ -98,6 +108,41 @@ def test_everything_fits_the_schemas(changed: dict[str, Any]) -> None:
     kind = yaml.safe_load_all((DEPLOY / "kind" / "inference.yaml").read_text())
     for one in [*documents(**changed), *kind]:
         validate.validate(one, "1.30", strict=True)
+
+
+@pytest.mark.parametrize("changed", CASES)
+def test_values_fit_their_schema(changed: dict[str, Any]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft7Validator.check_schema(SCHEMA)
+    jsonschema.validate(changed_values(**changed), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"replicas": "three"}, {"concurrency": 0}, {"requestMergePolicy": "best"}, {"endpoint": "inference:8000"},
+        {"endpoint": "http://user:password@inference"}, {"queue__url": "sqlite:///q"}, {"redis__enable": True},
+        {"image__tag": ""}, {"extraArgs": "--gate"},
+    ],
+)  # fmt: skip
+def test_the_schema_refuses_mistakes(changed: dict[str, Any]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(changed_values(**changed), SCHEMA)
+
+
+def paths(values: dict[str, Any], above: str = ".Values") -> set[str]:
+    """Of all values that are no groups of others; resources are one."""
+    found: set[str] = set()
+    for name, value in values.items():
+        path = f"{above}.{name}"
+        found |= paths(value, path) if isinstance(value, dict) and name != "resources" else {path}
+    return found
+
+
+def test_every_value_is_used_and_every_used_one_is_there() -> None:
+    templates = "".join(path.read_text() for path in (DEPLOY / "chart" / "templates").iterdir())
+    assert set(re.findall(r"\.Values[.\w]+", templates)) == paths(VALUES)
 
 
 def test_services_lead_to_pods() -> None:
