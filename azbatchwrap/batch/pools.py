@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 
 from azbatchwrap import names
 from azbatchwrap.config import PoolSettings, is_loopback
 from azbatchwrap.errors import ConfigurationError, Conflict, PoolError, ServiceError
 
 from . import images
+from .formula import read_formula
 from .management import Management
 from .node_setup import CONTAINER_OPTIONS, NodeSetup, start_task
 from .service import Json, Service, as_metadata, at, metadata
@@ -140,16 +142,32 @@ class Pools:
                 return
 
     def resize(self, pool_id: str, nodes: int | None, spot_nodes: int | None) -> None:
-        """Ask for other numbers of nodes; ``None`` keeps one. Nodes that go finish their tasks first."""
+        """Ask for other numbers of nodes; ``None`` keeps one. Nodes that go finish their tasks first.
+
+        The service resizes no pool that scales by a formula: of one that a policy made, the formula is changed.
+        Raises PoolError for another formula, and when the service takes no new one so soon.
+        """
         pool = self.get(pool_id)
         if pool.get("enableAutoScale"):
-            raise PoolError(f"pool {pool_id} scales by a formula: it cannot be resized by hand", pool_id=pool_id)
+            self._rescale(pool, nodes, spot_nodes)
+            return
         body = {
             "targetDedicatedNodes": pool.get("targetDedicatedNodes", 0) if nodes is None else nodes,
             "targetLowPriorityNodes": pool.get("targetLowPriorityNodes", 0) if spot_nodes is None else spot_nodes,
             "nodeDeallocationOption": "taskcompletion",
         }
         self._service.request("POST", at("pools", pool_id, "resize"), body)
+
+    def _rescale(self, pool: Json, nodes: int | None, spot_nodes: int | None) -> None:
+        pool_id, scale = pool["id"], read_formula(pool.get("autoScaleFormula", ""))
+        if scale is None:
+            raise PoolError(f"pool {pool_id} scales by a formula of somebody else's: change that one", pool_id=pool_id)
+        resized = replace(scale.resized(nodes, spot_nodes), wanted=datetime.now(timezone.utc))
+        if not self.set_formula(pool_id, resized.formula()):
+            raise PoolError(
+                f"pool {pool_id} was given a formula, or resized, less than 30 s ago: try again in half a minute",
+                pool_id=pool_id,
+            )
 
     def set_formula(self, pool_id: str, formula: str) -> bool:
         """Let the pool scale by this formula, evaluated at once. False when the service takes no new one so soon (30 s)."""

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 import pytest
 
+from azbatchwrap.batch.formula import Scale, read_formula
 from azbatchwrap.batch.jobs import LONGEST_DELEGATION, SAS_MARGIN, JobPlan, Jobs
 from azbatchwrap.batch.node_setup import start_task
 from azbatchwrap.batch.pools import PoolPlan, Pools
@@ -85,9 +86,24 @@ def test_a_resize_keeps_what_it_is_not_told_and_lets_tasks_finish(door, pools):
     }  # fmt: skip
 
 
-def test_a_pool_that_scales_by_itself_is_not_resized(door, pools):
-    door.answers.get(POOL, json={"id": "p", "enableAutoScale": True})
-    with pytest.raises(PoolError, match="scales by a formula"):
+def test_a_pool_that_scales_by_our_formula_gets_another_one(door, pools):
+    scale = Scale(1, 4, 0, 600, datetime(2026, 1, 1, tzinfo=timezone.utc))
+    door.answers.get(POOL, json={"id": "p", "enableAutoScale": True, "autoScaleFormula": scale.formula()})
+    door.answers.post(f"{POOL}/enableautoscale", status=200)
+    pools.resize("p", 7, 2)
+    changed = read_formula(sent(door)["autoScaleFormula"])
+    assert (changed.least, changed.most, changed.spot, changed.span) == (1, 7, 2, 600)
+    assert changed.wanted > scale.wanted
+    door.answers.replace(
+        "POST", f"{POOL}/enableautoscale", status=503, json=error_body("TooManyEnableAutoScaleRequests")
+    )
+    with pytest.raises(PoolError, match="half a minute"):
+        pools.resize("p", 8, None)
+
+
+def test_a_pool_that_scales_by_another_formula_is_not_resized(door, pools):
+    door.answers.get(POOL, json={"id": "p", "enableAutoScale": True, "autoScaleFormula": "$TargetDedicatedNodes = 1;"})
+    with pytest.raises(PoolError, match="somebody else's"):
         pools.resize("p", 7, None)
 
 

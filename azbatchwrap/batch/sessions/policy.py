@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from azbatchwrap import names
+from azbatchwrap.batch.formula import Scale, read_formula
 from azbatchwrap.batch.node_setup import NodeSetup
 from azbatchwrap.batch.plan import PoolWish
 from azbatchwrap.batch.pools import PoolPlan
@@ -28,13 +27,10 @@ if TYPE_CHECKING:
 
 #: Says in a pool's metadata which policy made it.
 POLICY = "azbatchwrap_policy"
-#: Part of the samples of the span that must be there before a formula trusts them (Azure's own formulas use it).
-TRUSTED_PERCENT = 70
 #: Azure's GPU size with the lowest price and an NVIDIA T4, available in most regions.
 GPU_SIZE = "standard_nc4as_t4_v3"
 #: With this status the management plane refuses to make a pool that is there.
 PRECONDITION_FAILED = 412
-_WANTED = re.compile(r'wanted = time\("([^"]+)"\)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +81,10 @@ class PoolPolicy(NodeSetup):
             )
         self.check_setup()
 
-    def formula(self, wanted: datetime) -> str:
-        """The autoscale formula; ``wanted`` is when a session last asked for the nodes.
-
-        Samples may be missing (a new pool, a slow service): then the pool stays as it is.
-        """
-        span = parse_duration(self.keep)
-        busy = f"{self.nodes}"
-        if self.most is not None:
-            busy = f"min({self.most}, max({max(1, self.nodes)}, tasks / $TaskSlotsPerNode))"
-        if self.spot_nodes:
-            # The service has no fallback of its own: what is taken away is replaced by dedicated nodes.
-            busy = f"{busy} + min({self.spot_nodes}, known ? $PreemptedNodeCount.GetSample(1) : 0)"
-        lines = [
-            f'wanted = time("{format_datetime(wanted.astimezone(timezone.utc), usegmt=True)}");',
-            f"span = {span:g} * TimeInterval_Second;",
-            f"known = $PendingTasks.GetSamplePercent(span) >= {TRUSTED_PERCENT};",
-            "tasks = known ? max($PendingTasks.GetSample(span)) : 0;",
-            "fresh = time() < wanted + span;",
-            "inUse = fresh || tasks > 0;",
-            f"$TargetDedicatedNodes = inUse ? {busy} : (known ? 0 : $CurrentDedicatedNodes);",
-            f"$TargetLowPriorityNodes = inUse ? {self.spot_nodes} : (known ? 0 : $CurrentLowPriorityNodes);",
-            "$NodeDeallocationOption = taskcompletion;",
-        ]
-        return "\n".join(lines)
+    def scale(self, wanted: datetime) -> Scale:
+        """What its pool's formula is made of; ``wanted`` is when a session last asked for the nodes."""
+        most = self.nodes if self.most is None else self.most
+        return Scale(self.nodes, most, self.spot_nodes, parse_duration(self.keep), wanted)
 
     def hash(self, settings: PoolSettings, project: str) -> str:
         """Of all that makes two pools different; not of how long they are kept."""
@@ -140,7 +116,7 @@ def wish_of(policy: PoolPolicy | str, settings: PoolSettings, project: str) -> P
         least=policy.nodes,
         vm_size=policy.vm_size,
         slots=policy.slots,
-        formula=policy.formula(datetime.now(timezone.utc)),
+        formula=policy.scale(datetime.now(timezone.utc)).formula(),
         capabilities=policy.capabilities,
     )
 
@@ -161,7 +137,7 @@ def ensure_pool(batch: AzureBatch, policy: PoolPolicy) -> str:
             policy.spot_nodes,
             policy.slots or settings.slots_per_node,
             metadata={POLICY: policy.hash(settings, project)},
-            formula=policy.formula(now),
+            formula=policy.scale(now).formula(),
             **policy.setup(),
         )
         try:
@@ -178,12 +154,10 @@ def ensure_pool(batch: AzureBatch, policy: PoolPolicy) -> str:
 def _wake(batch: AzureBatch, policy: PoolPolicy, pool: Json, now: datetime) -> None:
     if pool.get("state") == "deleting":
         raise PoolError(f"pool {pool['id']} is being deleted; wait until it is gone", pool_id=pool["id"])
-    formula = policy.formula(now)
-    last = _WANTED.search(pool.get("autoScaleFormula", ""))
-    if last is not None:
-        age = (now - parsedate_to_datetime(last[1])).total_seconds()
-        same = _WANTED.sub("", pool["autoScaleFormula"]) == _WANTED.sub("", formula)
+    wish, there = policy.scale(now), read_formula(pool.get("autoScaleFormula", ""))
+    if there is not None and replace(there, wanted=now) == wish:
+        age = (now - there.wanted).total_seconds()
         # It has its nodes for a good while yet, and each change of a formula bars the next for half a minute.
-        if same and age < parse_duration(policy.keep) / 2:
+        if age < wish.span / 2:
             return
-    batch.pools.set_formula(pool["id"], formula)
+    batch.pools.set_formula(pool["id"], wish.formula())

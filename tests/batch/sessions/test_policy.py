@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from azbatchwrap.batch.formula import read_formula
 from azbatchwrap.batch.sessions import PoolPolicy, Session
 from azbatchwrap.batch.sessions.policy import ensure_pool, pool_id_of
 from azbatchwrap.config import PoolSettings
@@ -29,7 +30,7 @@ def targets(policy: PoolPolicy, *, asked: timedelta, **metrics: Any) -> tuple[in
         values = {f"${name}": value for name, value in {"TaskSlotsPerNode": 1, **metrics}.items()}
         history.record(values, NOW - timedelta(seconds=age))
     now = {"$CurrentDedicatedNodes": 3.0, "$CurrentLowPriorityNodes": 2.0, "$TaskSlotsPerNode": 1.0}
-    found = evaluate(policy.formula(NOW - asked), history, NOW, PoolNow(3, 2, now))
+    found = evaluate(policy.scale(NOW - asked).formula(), history, NOW, PoolNow(3, 2, now))
     return found.dedicated, found.low_priority
 
 
@@ -69,6 +70,24 @@ def test_policies_that_make_no_pool() -> None:
             policy.check()
 
 
+def test_a_formula_gives_its_numbers_back() -> None:
+    for policy in (PoolPolicy.small(nodes=3), PoolPolicy.autoscale(0, 40, keep="1h"), PoolPolicy.spot(5, floor=2)):
+        scale = policy.scale(NOW)
+        assert read_formula(scale.formula()) == scale
+        assert read_formula(f"{scale.formula()}\n") == scale
+    assert read_formula("$TargetDedicatedNodes = 1;") is None
+    assert read_formula(PoolPolicy.small().scale(NOW).formula() + "\n$TargetDedicatedNodes = 100;") is None
+
+
+def test_other_numbers_of_nodes() -> None:
+    fixed = PoolPolicy.small(nodes=3).scale(NOW).resized(7, None)
+    assert (fixed.least, fixed.most, fixed.spot) == (7, 7, 0)
+    growing = PoolPolicy.autoscale(2, 40).scale(NOW)
+    assert (growing.resized(9, None).least, growing.resized(9, None).most) == (2, 9)
+    assert (growing.resized(1, 5).least, growing.resized(1, 5).most, growing.resized(1, 5).spot) == (1, 1, 5)
+    assert growing.resized(None, None) == growing
+
+
 def test_the_same_policy_is_the_same_pool() -> None:
     settings = PoolSettings()
     one = pool_id_of(PoolPolicy.small(), settings, "p")
@@ -77,6 +96,15 @@ def test_the_same_policy_is_the_same_pool() -> None:
         len({one, pool_id_of(PoolPolicy.small(nodes=2), settings, "p"), pool_id_of(PoolPolicy.small(), settings, "q")})
         == 3
     )
+
+
+def test_a_policys_pool_is_resized_by_its_formula(local_stack: LocalStack) -> None:
+    settings = local_stack.settings(project=f"resized-{secrets.token_hex(3)}")
+    with Session(settings=settings, pool=PoolPolicy.small()) as session:
+        pool_id = session.pool_id()
+        session.manager.resize_pool(pool_id, 3)
+        assert session.manager.wait_for_pool(pool_id, DEADLINE) == 3
+        session.manager.delete_pool(pool_id)
 
 
 def test_functions_find_the_packages_of_their_pool(local_stack: LocalStack, work: ModuleType, tmp_path: Path) -> None:
