@@ -125,6 +125,8 @@ async def _read_body(request: Request, receive: Receive) -> bytes:
     if request.method in {"GET", "HEAD"}:
         return b""
     stated = request.headers.get("content-length", "")
+    if not stated and request.method in {"POST", "PUT", "PATCH"} and "transfer-encoding" not in request.headers:
+        raise BatchError("MissingContentLengthHeader")
     too_large = stated.isdecimal() and int(stated) > MAX_BODY
     pieces: list[bytes] = []
     size = 0

@@ -57,6 +57,7 @@ CODES: dict[str, tuple[int, str]] = {
     "JobScheduleNotFound": (404, "The specified job schedule does not exist."),
     "JobScheduleWithSameIdExists": (409, "A job schedule with the same id already exists."),
     "JobWithSameIdExists": (409, "A job with the same id already exists."),
+    "MissingContentLengthHeader": (411, "The Content-Length header is missing."),
     "MissingRequiredProperty": (400, "A required property is missing from the request body."),
     "MissingRequiredQueryParameter": (400, "A required query parameter is missing."),
     "MultipleConditionHeadersNotSupported": (400, "These conditional headers cannot be combined."),

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import socket
 from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -398,3 +399,24 @@ def test_node_agents_with_their_images_end_in_2019(raw: Raw) -> None:
     windows = raw("GET", "/nodeagentskus?api-version=2018-12-01.8.0&$filter=osType%20eq%20'windows'")[2]["value"]
     assert [each["id"] for each in windows] == ["batch.node.windows amd64"]
     assert code_of(raw("GET", f"/nodeagentskus?{VERSION}")) == (404, "InvalidUri")
+
+
+def test_a_body_has_a_length_or_comes_in_chunks(raw: Raw) -> None:
+    """A POST without either is what ``curl -X POST`` sends."""
+    path, body, job_id = f"/jobs?{VERSION}", json.dumps({"id": "x", "poolInfo": {"poolId": "p"}}), new_id("job")
+    stated = {"ocp-date": format_datetime(now(), usegmt=True), "Host": "batch"}
+    stated["Authorization"] = raw.sign("POST", path, stated)
+    head = "".join(f"{name}: {value}\r\n" for name, value in stated.items())
+    body = body.replace('"x"', f'"{job_id}"')
+    chunked = f"Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n{body}\r\n0\r\n\r\n"
+    for version in ("1.0", "1.1"):
+        assert answered(raw, f"POST {path} HTTP/{version}\r\n{head}\r\n").startswith("HTTP/1.1 411 ")
+    assert answered(raw, f"POST {path} HTTP/1.1\r\n{head}{chunked}").startswith("HTTP/1.1 201 ")
+    assert raw("GET", f"/jobs/{job_id}?{VERSION}")[0] == 200
+
+
+def answered(raw: Raw, request: str) -> str:
+    """The beginning of the answer to these very bytes."""
+    with socket.create_connection(("127.0.0.1", raw.service.port), timeout=30) as connection:
+        connection.sendall(request.encode())
+        return connection.recv(4096).decode()
