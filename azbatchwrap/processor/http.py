@@ -126,8 +126,9 @@ class HttpClient:
             if not connecting.done():
                 raise NoConnection("no connection in time", "connect-timeout")
             return connecting.result()
-        except OSError as error:
-            raise NoConnection(_told(error), "dns" if isinstance(error, socket.gaierror) else "refused") from error
+        except (OSError, UnicodeError) as error:  # the latter: a name that no host can have
+            nameless = isinstance(error, socket.gaierror | UnicodeError)
+            raise NoConnection(_told(error), "dns" if nameless else "refused") from error
         finally:
             connecting.cancel()
 

@@ -15,8 +15,9 @@ from aiohttp import web
 
 from azbatchwrap.errors import Throttled
 from azbatchwrap.processor.answers import RETRIED_STATUSES
+from azbatchwrap.processor.message import Reader
 from azbatchwrap.processor.spool import Spool
-from azbatchwrap.queues import Claim, Code, Put, Result
+from azbatchwrap.queues import Claim, Code, Put, Result, queue_from_url
 from azbatchwrap.queues.redis import RedisQueue
 from azbatchwrap.queues.sqlite import SqliteQueue
 from tests.fixtures_processor import RedisServer, new_redis
@@ -159,21 +160,28 @@ async def test_the_next_worker_stores_what_a_dead_one_kept(queue: SqliteQueue, b
     assert list((bench.path / "spool").glob("*.jsonl")) == []
 
 
-async def test_a_worker_that_slept_too_long_stores_nothing(tmp_path: Path, bench: Bench, queue: SqliteQueue) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+async def test_a_worker_that_slept_too_long_stores_nothing(
+    tmp_path: Path, bench: Bench, redis_server: RedisServer, kind: str
+) -> None:
     bench.inference.latency = 1.0
-    await queue.put([request("r1")])
-    words = ["run", "--queue", "sqlite:///queue.sqlite", "--endpoint", bench.inference.url, "--lease", "1"]
-    with started(tmp_path, *words) as sleeper:
-        await until(lambda: bench.inference.flying == 1)
-        os.kill(sleeper.pid, signal.SIGSTOP)
-        async with bench.running(lease=30.0):
-            await until(lambda: bench.inference.seen["r1"] == 2)
-            os.kill(sleeper.pid, signal.SIGCONT)
+    own = f"{redis_server.url}?queue=sleeper-{uuid.uuid4().hex}"
+    url = own if kind == "redis" else f"sqlite:///{tmp_path}/queue.sqlite"
+    async with queue_from_url(url, Reader()) as queue:
+        await queue.put([request("r1")])
+        words = ["run", "--queue", url, "--endpoint", bench.inference.url, "--lease", "1"]
+        with started(tmp_path, *words) as sleeper:
+            await until(lambda: bench.inference.flying == 1)
+            os.kill(sleeper.pid, signal.SIGSTOP)
+            async with bench.running(queue_from_url(url, Reader()), lease=30.0):
+                await until(lambda: bench.inference.seen["r1"] == 2)
+                os.kill(sleeper.pid, signal.SIGCONT)
 
-            async def done() -> bool:
-                return (await queue.stats()).results == 1
+                async def done() -> bool:
+                    return (await queue.stats()).results == 1
 
-            await until(done)
+                await until(done)
+            await until(lambda: b"the claim" in (tmp_path / "run.log").read_bytes())
         assert len(await results_of(queue)) == 1
 
 

@@ -241,9 +241,10 @@ async def test_nobody_there(client: HttpClient) -> None:
     assert refused.value.reason == "refused"
 
 
-async def test_no_such_host(client: HttpClient) -> None:
+@pytest.mark.parametrize("host", ["nobody.invalid", "a..b", "x" * 70])
+async def test_no_such_host(client: HttpClient, host: str) -> None:
     with pytest.raises(NoConnection) as refused:
-        await post(client, "http://nobody.invalid/")
+        await post(client, f"http://{host}/")
     assert refused.value.reason == "dns"
 
 
