@@ -48,8 +48,8 @@ _WORDS = {
     )
     for word in words
 }
-#: Members that are called and shaped alike in both planes.
-_SHARED = (
+#: Members that are called and shaped alike in both planes, and can change.
+_ALIKE = (
     "displayName",
     "vmSize",
     "networkConfiguration",
@@ -66,8 +66,9 @@ _SHARED = (
 _HIDDEN = frozenset({"password", "accountKey", "sasKey", "sshPrivateKey", "protectedSettings"})
 #: What the settings of an extension say is their own.
 _FREE = frozenset({"settings", "protectedSettings"})
+_SHARED = (*_ALIKE, "applicationLicenses")
 #: What can change besides the scale: the data plane says when.
-_CHANGES = (*_SHARED, "virtualMachineConfiguration", "enableInterNodeCommunication", "applicationPackageReferences")
+_CHANGES = (*_ALIKE, "virtualMachineConfiguration", "enableInterNodeCommunication", "applicationPackageReferences")
 
 
 class Pools:

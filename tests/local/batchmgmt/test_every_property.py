@@ -40,8 +40,8 @@ FILLER = Filler(models, OWN)
 
 def _body(number: int) -> dict[str, Any]:
     properties = FILLER.body(models.PoolProperties, number)
-    # Kept for the nodes that leave, not for the pool; and from older clients:
-    return properties | {"resourceTags": {"a": "b"}, "targetNodeCommunicationMode": "Classic"}
+    from_older_clients = {"resourceTags": {"a": "b"}, "targetNodeCommunicationMode": "Classic"}
+    return properties | from_older_clients
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def path() -> str:
 
 @pytest.mark.parametrize("number", range(4))
 def test_what_is_put(management: Management, path: str, client: BatchClient, number: int) -> None:
-    properties = _body(number)
+    properties = _body(number) | {"applicationLicenses": ["maya"]}
     shown = management.ask("PUT", path, {"properties": properties}).json()["properties"]
     assert list(lost(properties, shown)) == []
     assert _words(properties) <= _words(shown)
