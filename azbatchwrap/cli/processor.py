@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +19,7 @@ from azbatchwrap.cli.output import note, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
     from azbatchwrap.processor.run import Line, RunOptions
+    from azbatchwrap.progress import Progress
     from azbatchwrap.queues import DeadLetter, Queue
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -292,7 +294,20 @@ def run(**given: Any) -> None:
 
     log_to(sys.stderr, as_json=given["log_json"])
     lines, options = _lines(given), _run_options(given)
-    _loop_run(run_processor(lines, options, announce=note))
+    with _progress(given) as progress:
+        _loop_run(run_processor(lines, options, announce=note, progress=progress))
+
+
+@contextlib.contextmanager
+def _progress(given: dict[str, Any]) -> Iterator[Progress | None]:
+    """For somebody who watches or waits; a service's log is for its own lines."""
+    if given["log_json"] or not (given["until_empty"] or sys.stderr.isatty()):
+        yield None
+        return
+    from azbatchwrap.progress import for_stream
+
+    with for_stream(sys.stderr) as progress:
+        yield progress
 
 
 @processor.command(epilog="\b\nExample:\n  azbatchwrap processor top http://127.0.0.1:8081")

@@ -22,10 +22,14 @@ from azbatchwrap.processor.server import ServeOptions, serving
 from azbatchwrap.processor.source import Source, SourceOptions
 from azbatchwrap.processor.spool import Spool
 from azbatchwrap.processor.worker import Worker, WorkerOptions
+from azbatchwrap.progress import Progress
 from azbatchwrap.queues import Queue
 
 #: To be fair to tenants a worker must see more than the front of its queue.
 FAIR_WINDOW = 8
+#: Seconds between reports of progress.
+REPORT_INTERVAL = 0.5
+_RESULTS = "results"
 #: From this concurrency on, requests come and go so fast that claims in larger batches pay.
 MANY = 32
 
@@ -90,13 +94,37 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def run_processor(lines: Sequence[Line], options: RunOptions, *, announce: Callable[[str], None]) -> None:
+async def run_processor(
+    lines: Sequence[Line], options: RunOptions, *, announce: Callable[[str], None], progress: Progress | None = None
+) -> None:
     """Run until SIGTERM or SIGINT; the second one does not wait for what is in flight."""
-    async with processor(lines, options) as worker:
-        with stopped_by_signals(worker.stop):
-            if options.serve is None:
-                await worker.run()
-                return
-            async with serving(worker, options.serve) as address:
-                announce(f"serving {address}")
-                await worker.run()
+    async with contextlib.AsyncExitStack() as stack:
+        worker = await stack.enter_async_context(processor(lines, options))
+        stack.enter_context(stopped_by_signals(worker.stop))
+        if options.serve is not None:
+            announce(f"serving {await stack.enter_async_context(serving(worker, options.serve))}")
+        if progress is not None:
+            await stack.enter_async_context(shown(worker, progress))
+        await worker.run()
+
+
+@contextlib.asynccontextmanager
+async def shown(worker: Worker, progress: Progress) -> AsyncIterator[None]:
+    """Reports how many results there are; at the end also how they came out."""
+    progress.start(_RESULTS, "requests", None, "results")
+    task = asyncio.create_task(_report(worker, progress))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        results = worker.metrics.results
+        kinds = ", ".join(f"{number:g} {code}" for code, number in sorted(results.values.items()))
+        progress.update(_RESULTS, results.total)
+        progress.finish(_RESULTS, f"requests ({kinds})" if kinds else "requests")
+
+
+async def _report(worker: Worker, progress: Progress) -> None:
+    while True:
+        progress.update(_RESULTS, worker.metrics.results.total, None, f"requests, {worker.in_flight} in flight")
+        await asyncio.sleep(REPORT_INTERVAL)

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from azbatchwrap.backoff import Backoff
-from azbatchwrap.errors import ConfigurationError
+from azbatchwrap.errors import AccessDenied, ConfigurationError
 from azbatchwrap.queues.interface import Parse, Policy
 from azbatchwrap.queues.records import Code, Item, Put, Refused, Result
 from azbatchwrap.queues.sqlite import SqliteQueue
@@ -60,12 +60,20 @@ class PubSubQueue(SqliteQueue):
             from google.cloud import pubsub_v1  # type: ignore[import-untyped,import-not-found,unused-ignore]
         except ModuleNotFoundError as error:
             raise ConfigurationError("Pub/Sub queues need an extra: pip install 'azbatchwrap[gcp]'") from error
+        subscriber = await self._signed_in(pubsub_v1.SubscriberClient)
+        publisher = await self._signed_in(pubsub_v1.PublisherClient) if self._topic is not None else None
         await super().open()
-        subscriber: Any = await asyncio.to_thread(pubsub_v1.SubscriberClient)
         self._loops = [asyncio.create_task(self._forever(lambda: self._pull(subscriber)))]
-        if self._topic is not None:
-            publisher: Any = await asyncio.to_thread(pubsub_v1.PublisherClient)
+        if publisher is not None:
             self._loops.append(asyncio.create_task(self._forever(lambda: self._publish(publisher))))
+
+    async def _signed_in(self, make: Callable[[], Any]) -> Any:
+        from google.auth.exceptions import GoogleAuthError
+
+        try:
+            return await asyncio.to_thread(make)
+        except GoogleAuthError as error:
+            raise AccessDenied(f"{self.name}: {error}") from error
 
     async def close(self) -> None:
         for loop in self._loops:

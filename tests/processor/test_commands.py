@@ -213,6 +213,29 @@ def test_wrong_use_is_told_apart(tmp_path: Path, words: list[str], code: int, sa
     assert "Traceback" not in done.stderr
 
 
+def test_pubsub_without_credentials_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("google.cloud.pubsub_v1")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
+    done = command(tmp_path, "stats", "--queue", "pubsub://project/subscription")
+    assert done.returncode == 3
+    assert "none.json was not found" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_until_empty_shows_what_came_of_the_requests(tmp_path: Path, inference: Inference) -> None:
+    async def some(_request: web.Request, body: dict[str, Any]) -> web.Response:
+        return web.json_response({}, status=400 if body.get("n") == 2 else 200)
+
+    inference.handler = some
+    await run(tmp_path, "submit", "--queue", "sqlite:///q.sqlite", "-", stdin=requests(5))
+    words = ["--queue", "sqlite:///q.sqlite", "--endpoint", inference.url, "--until-empty"]
+    done = await run(tmp_path, "run", *words)
+    assert done.stderr.splitlines()[-1].startswith("requests (1 INFERENCE_ERROR, 4 OK): 5 results in ")
+    quiet = await run(tmp_path, "run", *words, "--log-json")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+
+
 async def test_sigkill_loses_nothing_and_doubles_nothing(tmp_path: Path, inference: Inference) -> None:
     """The short form of tests/stress/processor_kill.py."""
     inference.latency = 0.01
