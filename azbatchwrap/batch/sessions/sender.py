@@ -160,7 +160,7 @@ class Sender:
     def _send(self, calls: list[Call]) -> None:
         """Send calls and have their tasks watched. Another job takes over from one that ended in between."""
         left = [call for call in calls if not call.future.done()]
-        while left:
+        while left and not self._stopping:
             self._jobs.look_up({call.target.module for call in left})
             known, fresh = [], []
             for call in left:

@@ -192,23 +192,24 @@ class Session(Calls):
         self._end(cancel=not (self._leaves_tasks or wait) if cancel is None else cancel)
 
     def _end(self, *, cancel: bool) -> None:
-        dropped = self._sender.drop_all()
-        try:
+        # The steps are taken last to first, each whatever becomes of those before: Ctrl-C again must leave no task behind.
+        with contextlib.ExitStack() as steps:
+            steps.callback(self._let_go, self._sender.drop_all())
+            steps.callback(self._end_jobs, cancel=cancel)
+            steps.callback(self._stoppers.shutdown)
+            steps.callback(self._watcher.stop)
+            steps.callback(self._sender.stop)
             for opened in self._warm:
-                opened.close(wait=False)
-            self._sender.stop()
-            self._watcher.stop()
-            self._stoppers.shutdown(wait=True)
-            self._end_jobs(cancel=cancel)
-        finally:
-            left = {call.future for call in dropped} | set(self._open_futures)
-            for future in left:
-                reject(future, TaskFailed(f"the session was closed before task {future.task_id} ended"))
-            self.manager.close()
-            self.manager.storage.close()
+                steps.callback(opened.close, wait=False)
+
+    def _let_go(self, dropped: list[Call]) -> None:
+        for future in {call.future for call in dropped} | set(self._open_futures):
+            reject(future, TaskFailed(f"the session was closed before task {future.task_id} ended"))
+        self.manager.close()
+        self.manager.storage.close()
 
     def _end_jobs(self, *, cancel: bool) -> None:
-        for job in self.jobs.opened.values():
+        for job in list(self.jobs.opened.values()):
             with contextlib.suppress(NotFound, Conflict):
                 if cancel:
                     self.manager.jobs.terminate(job.facts.job_id)
