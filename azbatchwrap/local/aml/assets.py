@@ -38,7 +38,7 @@ _CHANGEABLE = {"tags", "description", "isArchived", "properties", "isAnonymous",
 def types() -> list[ResourceType]:
     found = []
     for kind in KINDS:
-        found.append(ResourceType(f"{names.WORKSPACE}/{kind}", is_slow=False, is_tracked=False))
+        found.append(ResourceType(f"{names.WORKSPACE}/{kind}", is_slow=False, is_tracked=False, show=_show_container))
         found.append(
             ResourceType(
                 f"{names.WORKSPACE}/{kind}/versions",
@@ -49,6 +49,14 @@ def types() -> list[ResourceType]:
             )
         )
     return found
+
+
+def _show_container(arm: Arm, document: Document) -> Document:
+    """An asset's container tells which version is the latest, and which a client should choose next."""
+    versions = [str(each["name"]) for each in arm.resources.below(str(document["id"]), f"{document['type']}/versions")]
+    highest = max((int(name) for name in versions if name.isdecimal()), default=0)
+    facts = {"latestVersion": versions[-1] if versions else None, "nextVersion": str(highest + 1)}
+    return document | {"properties": document["properties"] | facts}
 
 
 def _prepare(_arm: Arm, rid: ResourceId, document: Document, before: Document | None) -> Document:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.aml import names
 from azbatchwrap.local.arm import ids
-from azbatchwrap.local.arm.accounts import note_container, storage_key
+from azbatchwrap.local.arm.accounts import note_container, storage_key, want_container
 from azbatchwrap.local.arm.errors import bad_request
 from azbatchwrap.local.arm.exchange import Answer, Request, page
 from azbatchwrap.local.arm.ids import ResourceId
@@ -58,6 +58,7 @@ def make_defaults(arm: Arm, workspace: ResourceId, properties: dict[str, Any]) -
     secrets = {"secretsType": "AccountKey", "key": storage_key(arm)}
     containers = {DEFAULT: f"azureml-blobstore-{properties['workspaceId']}", "workspaceartifactstore": "azureml"}
     for name, container in containers.items():
+        want_container(arm, account, container)
         rid = workspace.child("datastores", name)
         document: Document = {
             "id": rid.text,

@@ -106,6 +106,12 @@ def note_container(arm: Arm, account: str, container: str) -> None:
     arm.store.save("container", f"{account.lower()}/{container}", {"container": container})
 
 
+def want_container(arm: Arm, account: str, container: str) -> None:
+    """As `note_container`, for one that is to be there without anybody asking for it."""
+    note_container(arm, account, container)
+    arm.store.save("wanted-container", container, {})
+
+
 def _storage_removed(arm: Arm, rid: ResourceId, _document: Document) -> None:
     """All accounts being one, a container stays as long as another account has one of its name."""
     own = dict(arm.store.below("container", f"{rid.name.lower()}/"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.arm import ids, operations
@@ -27,6 +28,8 @@ LOCATIONS = (
 )
 _SUBSCRIPTION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _GROUP_NAME = re.compile(r"[-\w.()]{0,89}[-\w()]\Z")
+#: One comparison of a ``$filter``.
+_COMPARISON = re.compile(r"\s*(\w+)\s+eq\s+'((?:[^']|'')*)'\s*\Z", re.IGNORECASE)
 
 
 def check_subscription(path: str) -> None:
@@ -113,8 +116,41 @@ def _find(arm: Arm, request: Request) -> dict[str, Any]:
 
 
 def list_groups(arm: Arm, request: Request) -> Answer:
+    """The groups of a subscription; ``$filter`` knows ``name``, ``location``, ``tagName`` and ``tagValue``."""
+    wanted = _comparisons(request)
     found = arm.store.below("group", f"/subscriptions/{request.names[0]}/resourceGroups/".lower())
-    return page(request, [_shown(document) for _, document in found])
+    return page(request, [_shown(document) for _, document in found if _fits(document, wanted)])
+
+
+def _comparisons(request: Request) -> dict[str, str]:
+    """What ``$filter`` asks for: comparisons with ``eq``, joined by ``and``. Raises ArmError for any other."""
+    text = request.query.get("$filter", "")
+    found = {}
+    for part in re.split(r"\s+and\s+", text, flags=re.IGNORECASE) if text else ():
+        match = _COMPARISON.match(part)
+        if match is None or match[1].lower() not in {*_COMPARED, "tagname", "tagvalue"}:
+            raise bad_request(f"Invalid $filter '{text}' specified in the query string.", "InvalidFilterInQueryString")
+        found[match[1].lower()] = match[2].replace("''", "'").lower()
+    return found
+
+
+#: What else than tags can be compared -> how it is found in a resource or group.
+_COMPARED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "name": lambda document: str(document["name"]),
+    "location": lambda document: str(document.get("location") or ""),
+    "resourcetype": lambda document: str(document["type"]),
+    "resourcegroup": lambda document: ids.parse(str(document["id"])).group,
+}
+
+
+def _fits(document: dict[str, Any], wanted: Mapping[str, str]) -> bool:
+    if any(_COMPARED[name](document).lower() != value for name, value in wanted.items() if name in _COMPARED):
+        return False
+    tags = {name.lower(): str(value).lower() for name, value in (document.get("tags") or {}).items()}
+    name, value = wanted.get("tagname"), wanted.get("tagvalue")
+    if name is None:
+        return value is None or value in tags.values()
+    return name in tags and value in (None, tags[name])
 
 
 def get_group(arm: Arm, request: Request) -> Answer:
@@ -186,15 +222,19 @@ def dropped(arm: Arm, key: str, succeeded: bool) -> None:
 
 
 def list_resources(arm: Arm, request: Request) -> Answer:
-    """Every top-level resource of a group, or of a subscription; ``$filter`` knows ``resourceType eq '…'``."""
+    """Every top-level resource of a group, or of a subscription; ``$filter`` as of groups, and by type and group.
+
+    Resources below others are listed where their type is asked for.
+    """
     if len(request.names) > 1:
         _find(arm, request)
         prefix = ids.group_key(*request.names[:2])
     else:
         prefix = f"/subscriptions/{request.names[0]}/resourceGroups"
-    wanted = re.fullmatch(r"resourceType eq '([^']*)'", request.query.get("$filter", ""), re.IGNORECASE)
-    found = arm.resources.below(prefix, wanted.group(1) if wanted else None)
-    top = [document for document in found if wanted or _is_top_level(document)]
+    wanted = _comparisons(request)
+    kind = wanted.get("resourcetype")
+    found = [document for document in arm.resources.below(prefix, kind) if _fits(document, wanted)]
+    top = [document for document in found if kind or _is_top_level(document)]
     keep = ("id", "name", "type", "location", "tags", "kind", "sku", "identity")
     return page(request, [{name: document[name] for name in keep if name in document} for document in top])
 

@@ -103,20 +103,24 @@ class Arm:
         self.router.add(subscription_routes, f"/subscriptions/{{}}/providers/{namespace}")
 
     async def sweep(self) -> None:
-        """Remove the containers of storage accounts that are gone. An answer waits for it: a new account is empty.
+        """Remove the containers of storage accounts that are gone, and make those that a workspace starts with.
 
-        What cannot be removed now is tried again with the next request.
+        An answer waits for it: a new account is empty. What cannot be done now is tried again with the next request.
         """
-        if not any(self.store.below("doomed-container", "")):
+        await self._settle("doomed-container", self.blobs.remove)
+        await self._settle("wanted-container", self.blobs.ensure)
+
+    async def _settle(self, kind: str, change: Callable[[str], object]) -> None:
+        if not any(self.store.below(kind, "")):
             return
         async with self._sweeping:
-            for container, _ in list(self.store.below("doomed-container", "")):
+            for container, _ in list(self.store.below(kind, "")):
                 try:
-                    await asyncio.to_thread(self.blobs.remove, container)
+                    await asyncio.to_thread(change, container)
                 except AzureError as error:
-                    log.warning("the container %s cannot be removed: %s", container, error)
+                    log.warning("the %s %s cannot be dealt with: %s", kind, container, error)
                     return
-                self.store.drop("doomed-container", container)
+                self.store.drop(kind, container)
                 self.store.commit()
 
     async def start(self) -> None:

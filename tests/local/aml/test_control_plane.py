@@ -41,6 +41,7 @@ class TestWorkspaces:
         assert (patched["tags"], patched["properties"]["friendlyName"]) == ({"a": "b"}, "Another name")
         default = space.ok("GET", f"{space.path}/datastores?isDefault=true&api-version=2024-01-01")["value"]
         assert [each["name"] for each in default] == ["workspaceblobstore"]
+        assert space.blobs.get_container_client(default[0]["properties"]["containerName"]).exists()
 
     def test_lists_of_a_group_and_of_the_subscription(self, space: Space) -> None:
         kind = "providers/Microsoft.MachineLearningServices/workspaces"
@@ -170,6 +171,13 @@ class TestAssets:
         space.put(f"environments/{name}/versions/2", image="2", isArchived=True)
         listed = space.ok("GET", f"{space.path}/environments/{name}/versions?$orderBy=createdtime desc&$top=2")
         assert [each["name"] for each in listed["value"]] == ["10", "1"]
+
+    def test_the_container_tells_the_latest_version_and_the_next(self, space: Space) -> None:
+        name = unique("e")
+        for version in ("9", "10", "named"):
+            space.put(f"environments/{name}/versions/{version}", image=version)
+        properties = space.ok("GET", f"{space.path}/environments/{name}")["properties"]
+        assert (properties["latestVersion"], properties["nextVersion"]) == ("named", "11")
 
     def test_codes_are_found_by_their_content(self, space: Space) -> None:
         content = uuid.uuid4().hex

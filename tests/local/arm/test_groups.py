@@ -26,6 +26,23 @@ def test_a_life(arm: ArmProcess) -> None:
     assert arm.ask("HEAD", group.path).status_code == 404
 
 
+def test_groups_are_found_by_their_tags(arm: ArmProcess) -> None:
+    one, other, tag = Group(arm, unique("rg-")), Group(arm, unique("rg-")), unique("tag")
+    for group, value in ((one, "it's"), (other, "else")):
+        arm.ask("PUT", group.path, {"location": "eastus", "tags": {tag: value}})
+
+    def listed(text: str) -> list[str]:
+        answer = arm.ask("GET", f"{one.path.rpartition('/')[0]}?$filter={text}")
+        return [each["name"] for each in answer.json()["value"]]
+
+    assert listed(f"tagName eq '{tag}'") == [one.name, other.name]
+    assert listed(f"tagname eq '{tag.upper()}' and tagvalue eq 'it''s'") == [one.name]
+    assert listed(f"tagName eq '{tag}' and name eq '{other.name}'") == [other.name]
+    assert listed(f"tagName eq '{unique('none')}'") == []
+    refused = arm.ask("GET", f"{one.path.rpartition('/')[0]}?$filter=startswith(name, 'rg')")
+    assert code(refused) == (400, "InvalidFilterInQueryString")
+
+
 def test_a_group_stays_where_it_is(group: Group) -> None:
     assert code(group.arm.ask("PUT", group.path, {"location": "eastus"})) == (409, "InvalidResourceGroupLocation")
 
@@ -48,6 +65,10 @@ def test_what_lies_in_a_group_goes_with_it(group: Group) -> None:
     assert [each["name"] for each in listed] == [account, vault]
     only = group.arm.ask("GET", f"{group.path}/resources?$filter=resourceType eq 'Microsoft.KeyVault/vaults'").json()
     assert [each["name"] for each in only["value"]] == [vault]
+    everywhere = (
+        f"/subscriptions/{SUBSCRIPTION}/resources?$filter=resourceGroup eq '{group.name}' and name eq '{account}'"
+    )
+    assert [each["name"] for each in group.arm.ask("GET", everywhere).json()["value"]] == [account]
     group.arm.ask("DELETE", group.path)
     group.make()
     assert group.arm.ask("GET", f"{group.path}/resources").json()["value"] == []
