@@ -64,6 +64,32 @@ async def test_ids_and_bodies_may_be_anything(store: Store, id_: str) -> None:
     assert [result.id for result in await all_results(queue)] == [id_]
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # said to Azure's own client
+async def test_a_large_request_and_a_large_result_come_out_whole(store: Store) -> None:
+    queue = await store.worker()
+    large = '{"text": "' + "ü" * 1_000_000 + '"}'
+    assert await queue.put([item("large", large), item("small")]) == [Put.STORED, Put.STORED]
+    claims = {claim.id: claim for claim in [await one_claim(queue), await one_claim(queue)]}
+    assert claims["large"].body.decode() == large
+    assert await queue.complete([ok(claims["large"], large.encode()), ok(claims["small"])]) == [True, True]
+    assert {one.id: one.payload for one in await all_results(queue)}["large"].decode() == large
+
+
+async def test_more_at_once_than_one_call_of_the_server_takes(store: Store) -> None:
+    """Azure answers one by one; the others in batches."""
+    queue = await store.worker()
+    count = 60 if store.kind == "azure" else 1_250
+    items = [item(f"r{n}") for n in range(count)]
+    assert await queue.put([*items, items[0], items[-1]]) == [Put.STORED] * count + [Put.SAME] * 2
+    claims: list[Claim] = []
+    while len(claims) < count:
+        claims += await queue.claim(count - len(claims), LEASE)
+    assert await queue.extend(claims, LEASE) == [Held.KEPT] * count
+    endings = [ok(claim) for claim in claims]
+    assert await queue.complete([*endings, endings[0], endings[-1]]) == [True] * count + [False] * 2
+    assert (await queue.stats()).results == count
+
+
 async def test_the_same_request_again_is_nothing_new_and_another_body_a_conflict(store: Store) -> None:
     queue = await store.worker()
     await queue.put([item("r1", "one")])
