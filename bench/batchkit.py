@@ -36,58 +36,9 @@ DELAY = 0.020
 PUBLIC = "batchkit==0.10.4"
 PROGRAM = Path(__file__).parent / "public_kit" / "batch_request.py"
 PUBLIC_ENVIRONMENT = {"PYTHONPATH": str(PROGRAM.parent)}
+RUNS = [sys.executable, "-m", "bench.batchkit_runs"]
 #: Seconds that the slowest run may take.
 LIMIT = 900.0
-
-
-# --- what is measured -------------------------------------------------------------------------------------------------
-
-
-def run_ours(config: Path, inputs: Path | None, outputs: Path, count: int, mode: str) -> None:
-    """Through `batchkit.run`, as its command line does: over the files of a folder, or over items made on the way."""
-    from azbatchwrap import batchkit
-
-    class Post(batchkit.WorkItemProcessor[batchkit.WorkItemRequest]):
-        async def process(self, item: batchkit.WorkItemRequest, endpoint: batchkit.Endpoint) -> Any:
-            batchkit_faults.note_attempt(endpoint.spec.port, item.id)
-            answer = await endpoint.request(item.id.encode())
-            return batchkit.WorkItemResult(value=answer.status)
-
-    class Files(batchkit.BatchRequest):
-        def make_work_items(self) -> Iterator[batchkit.WorkItemRequest]:
-            if inputs is None:
-                return (batchkit.WorkItemRequest(id=f"/data/inputs/item-{number:07d}.txt") for number in range(count))
-            return (batchkit.WorkItemRequest(id=str(path)) for path in self.files)
-
-        def get_work_item_processor(self) -> Post:
-            return Post()
-
-    files = [] if inputs is None else None
-    kit_config = batchkit.BatchConfig(input_folder=inputs, output_folder=outputs)
-    options = batchkit.RunOptions(mode=batchkit.Mode.of(mode), endpoints=config, files=files)
-    report = batchkit.run(Files, kit_config, options)
-    assert (report.exit_code, report.counts.passed) == (0, count), report
-
-
-def run_bare(config: Path, inputs: Path) -> None:
-    """The loop that one would write in five minutes: no retries, no health, no results on disk."""
-    import aiohttp
-    import uvloop
-
-    urls = [entry["url"] for entry in json.loads(config.read_text()).values()]
-    names = iter(sorted(path.as_posix() for path in inputs.iterdir()))
-
-    async def main() -> None:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-            async def slot(url: str) -> None:
-                for name in names:
-                    async with session.post(url, data=name.encode()) as answer:
-                        await answer.read()
-
-            await asyncio.gather(*(slot(url) for url in urls for _ in range(SLOTS)))
-
-    uvloop.run(main())
 
 
 # --- the endpoints ----------------------------------------------------------------------------------------------------
@@ -264,8 +215,7 @@ def ours(there: Endpoints, folder: Path, inputs: Path | None, count: int = COUNT
 
 def command_of_ours(config: Path, inputs: Path | None, outputs: Path, mode: str = "ONESHOT") -> list[str]:
     given = ["--inputs", str(inputs)] if inputs else []
-    base = [sys.executable, "-m", "bench.batchkit", "--ours", "--config", str(config), "--mode", mode]
-    return [*base, *given, "--outputs", str(outputs)]
+    return [*RUNS, "ours", "--config", str(config), "--mode", mode, *given, "--outputs", str(outputs)]
 
 
 def start_ours(config: Path, inputs: Path, outputs: Path, mode: str, env: dict[str, str]) -> subprocess.Popen[Any]:
@@ -274,8 +224,7 @@ def start_ours(config: Path, inputs: Path, outputs: Path, mode: str, env: dict[s
 
 
 def bare(there: Endpoints, inputs: Path) -> Run:
-    base = [sys.executable, "-m", "bench.batchkit", "--bare", "--config", str(there.config), "--inputs", str(inputs)]
-    return measure(base, there)
+    return measure([*RUNS, "bare", "--config", str(there.config), "--inputs", str(inputs)], there)
 
 
 def public(there: Endpoints, folder: Path, inputs: Path) -> Run:
@@ -381,20 +330,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--serve", type=float)
     parser.add_argument("--port", type=int)
-    parser.add_argument("--mode", default="ONESHOT")
-    parser.add_argument("--ours", action="store_true")
-    parser.add_argument("--bare", action="store_true")
-    parser.add_argument("--config", type=Path)
-    parser.add_argument("--inputs", type=Path)
-    parser.add_argument("--outputs", type=Path)
-    parser.add_argument("--count", type=int, default=COUNT)
     given = parser.parse_args()
     if given.serve is not None:
         serve(given.serve, [0] * ENDPOINTS if given.port is None else [given.port])
-    elif given.ours:
-        run_ours(given.config, given.inputs, given.outputs, given.count, given.mode)
-    elif given.bare:
-        run_bare(given.config, given.inputs)
     else:
         for figure in figures():
             print(figure.line(), flush=True)

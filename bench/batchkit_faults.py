@@ -1,6 +1,6 @@
 """Endpoints that go away and come back, and files that arrive: how soon each kit, ours and the public one, acts.
 
-Endpoints are processes that are killed; kits are processes, too. They note each attempt in a file (`note_attempt`), on
+Endpoints are processes that are killed; kits are processes, too. They note each attempt in a file, on
 the clock that all processes of a machine share.
 """
 
@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.batchkit_runs import ATTEMPTS
 from bench.figures import Figure
 
-#: Names the file of the attempts, for the kit that is started.
-ATTEMPTS = "BENCH_ATTEMPTS"
 SLOTS, DELAY = 8, 0.05
 #: Seconds that an endpoint is away, and how long anything may take.
 ABSENCE, LIMIT = 5.0, 120.0
@@ -168,17 +167,3 @@ def figures(ours: Start, public: Start, folder: Path, inputs: Path) -> Iterator[
         f"batchkit {theirs:.1f} s (of {PUBLIC_ARRIVALS})", wait, 0.5, "<=",
         note="half of ours were moved into the folder, which batchkit does not see",
     )  # fmt: skip
-
-
-def note_attempt(port: int, item: str) -> None:
-    """Called by the kits for each attempt; nothing is noted unless it was asked for."""
-    if _noted is not None:
-        os.write(_noted, f"{time.monotonic()} {port} {item}\n".encode())
-
-
-def _open_noted() -> int | None:
-    path = os.environ.get(ATTEMPTS)
-    return None if path is None else os.open(path, os.O_WRONLY | os.O_APPEND)
-
-
-_noted = _open_noted()

@@ -92,10 +92,7 @@ class HttpConnection:
         limit = self._timeout if timeout is None else aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
         try:
             response = await self._session.request(method, self._url + path, data=body, headers=headers, timeout=limit)
-            try:
-                content = await response.read()
-            finally:
-                response.release()
+            content = await response.read()  # gives the connection back; closes it when it fails
         except (asyncio.TimeoutError, aiohttp.ClientError, ConnectionError) as error:
             async with _blame(self._name):
                 raise error  # noqa: TRY201 - through the translation
