@@ -27,6 +27,12 @@ _FLAGS: tuple[tuple[str, Any, str, str], ...] = (
     ("--node-quota", click.IntRange(0), "NODES", "Let all pools together have no more nodes than this."),
     ("--job-quota", click.IntRange(0), "JOBS", "Let there be no more active jobs than this."),
     ("--counts-lag", SECONDS, "SECONDS", "Let task counts lag this far behind."),
+    (
+        "--support-approval",
+        click.BOOL,
+        "BOOL",
+        "Let jobs use what Azure's support has to approve: maxParallelTasks and allowTaskPreemption.",
+    ),
     ("--seed", click.INT, "NUMBER", "Begin the sequence of faults here: the same seed, the same faults."),
 )
 _NAMES = tuple(flag.removeprefix("--").replace("-", "_") for flag, *_ in _FLAGS)

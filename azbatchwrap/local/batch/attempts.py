@@ -169,6 +169,8 @@ async def _attempt(service: Service, run: Run, first_start: int) -> Outcome:
         if run.intent is not None:
             service.spawn(handle.kill(0.0, "the task was ended by request"), "kill")
         _enter(service, run, RUNNING, handle)
+        if run.job.spec["allowTaskPreemption"]:
+            service.scheduler.wake(run.node.pool)  # something more important may have waited for it to have a process
 
     return await run_on_node(launch, service.host, service.transfers, started)
 

@@ -34,8 +34,8 @@ class Chaos:
     #: How many nodes all pools together may have, and how many active jobs there may be: quotas that are soon reached.
     node_quota: int | None = None
     job_quota: int | None = None
-    #: Whether jobs may ask for task pre-emption, which on Azure needs the support's approval.
-    allow_preemption: bool = False
+    #: Whether jobs may limit their parallel tasks and ask for pre-emption, which on Azure needs the support's approval.
+    support_approval: bool = False
     seed: int | None = None
     _random: random.Random = field(default_factory=random.Random, repr=False)
 
@@ -97,7 +97,7 @@ def _named(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any) -> Any:
-    if name == "allow_preemption":
+    if name == "support_approval":
         if not isinstance(value, bool):
             raise ValueError(f"{name} is true or false, not {value!r}")
         return value

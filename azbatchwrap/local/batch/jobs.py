@@ -73,8 +73,7 @@ def clean(service: Service, spec: dict[str, Any]) -> dict[str, Any]:
         pools.check_packages(service, automatic["pool"].get("applicationPackageReferences"))
     if "jobReleaseTask" in spec and "jobPreparationTask" not in spec:
         raise bad_property("jobReleaseTask", {}, "A job release task needs a job preparation task.")
-    if spec["allowTaskPreemption"] and not service.chaos.allow_preemption:
-        raise bad_property("allowTaskPreemption", True, "The account is not enabled for task pre-emption.")
+    _check_approval(service, spec)
     for name in ("jobPreparationTask", "jobReleaseTask", "jobManagerTask"):
         tasks.check_command(spec.get(name))
     manager = spec.get("jobManagerTask")
@@ -84,6 +83,13 @@ def clean(service: Service, spec: dict[str, Any]) -> dict[str, Any]:
     if spec.get("metadata") == []:
         del spec["metadata"]
     return spec
+
+
+def _check_approval(service: Service, spec: dict[str, Any]) -> None:
+    """Raises InvalidPropertyValue for what an account must be enabled for by Azure's support."""
+    for name, usual in (("maxParallelTasks", -1), ("allowTaskPreemption", False)):
+        if spec[name] != usual and not service.chaos.support_approval:
+            raise bad_property(name, spec[name], "The account is not enabled for this property.")
 
 
 def make(
@@ -255,8 +261,7 @@ def _apply(service: Service, request: Request, job: Job, spec: dict[str, Any], c
             _refuse_change("poolInfo", "The job must be disabled to move to another pool.")
     if job.spec["onAllTasksComplete"] == "terminatejob" and spec["onAllTasksComplete"] == "noaction":
         _refuse_change("onAllTasksComplete", "Once it is terminatejob it cannot be taken back.")
-    if spec["allowTaskPreemption"] and not service.chaos.allow_preemption:
-        raise bad_property("allowTaskPreemption", True, "The account is not enabled for task pre-emption.")
+    _check_approval(service, spec)
     if spec.get("metadata") == []:
         del spec["metadata"]
     old_pool = service.pools.get(job.pool_id.lower())

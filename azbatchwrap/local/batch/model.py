@@ -322,7 +322,7 @@ class Run:
     state: int = READY
     handle: ProcessHandle | None = None
     work: asyncio.Task[None] | None = None
-    #: Why it is being stopped: requeue, recover, terminate, delete or abandon; None while nobody stops it.
+    #: Why it is being stopped: requeue, recover, preempt, terminate, delete or abandon; None while nobody stops it.
     intent: str | None = None
     #: Further nodes of a multi-instance task.
     others: list[Node] = field(default_factory=list)

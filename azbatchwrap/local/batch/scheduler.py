@@ -19,6 +19,8 @@ AHEAD = 4
 UNLIMITED_MARK = f'"maxWallClockTime":"{UNLIMITED}"'.encode()
 #: Seconds between SIGTERM and SIGKILL for a task that is ended.
 GRACE_SECONDS = 0.0
+#: Why a task is stopped that makes room for a more important one; it goes back to the queue.
+PREEMPT = "preempt"
 
 
 class Scheduler:
@@ -67,11 +69,10 @@ class Scheduler:
             other.runs.pop(run.row.seq, None)
             self.settle_state(other)
         self.settle_state(node)
+        hungry, self._hungry = self._hungry, {}
+        for pool in hungry.values():
+            self.wake(pool)
         self.wake(node.pool)
-        if self._hungry:
-            hungry, self._hungry = self._hungry, {}
-            for pool in hungry.values():
-                self.wake(pool)
 
     def stop(self, run: Run, intent: str) -> None:
         """End a run's process; the intent says what becomes of the task. The first intent stays."""
@@ -95,38 +96,73 @@ class Scheduler:
 
     def _serve(self, pool: Pool) -> None:
         free = [node for node in pool.nodes.values() if node.takes_tasks and node.used < pool.slots]
-        if not free:
-            return
         for job in pool.workload:
-            if job.life.state == "active" and job.waiting > 0:
-                self._serve_job(pool, job, free)
-                if not free:
-                    return
+            if not free:
+                break
+            if job.life.state == "active" and job.waiting > 0 and not self._serve_job(pool, job, free):
+                break  # what is less important must not take the process that it waits for
+        if any(job.spec["allowTaskPreemption"] for job in pool.workload):
+            self._preempt(pool)
 
-    def _serve_job(self, pool: Pool, job: Job, free: list[Node]) -> None:
-        limit = int(job.spec["maxParallelTasks"])
-        while free and (limit < 0 or len(job.runs) < limit):
-            if not job.queue:
-                job.queue.extend(self._service.tasks.ready(job.number, pool.slots, job.placed))
-                if not job.queue:
-                    return
-            row = job.queue[0]
+    def _serve_job(self, pool: Pool, job: Job, free: list[Node]) -> bool:
+        """Place what can be placed of the job; False when its next task waits for a process."""
+        while free and _may_grow(job):
+            row = self._next(pool, job)
+            if row is None:
+                break
             if self.processes >= self._allowed(row) and instances(row) == 1:
                 self._hungry[pool.id] = pool
-                return
+                return False
             nodes = self._choose(pool, job, row, free)
             if not nodes:
-                return
+                break
             job.queue.popleft()
             self._put(job, row, nodes)
             free[:] = [node for node in free if node.used < pool.slots]
+        return True
+
+    def _next(self, pool: Pool, job: Job) -> TaskRow | None:
+        """The job's next task to place."""
+        if not job.queue:
+            job.queue.extend(self._service.tasks.ready(job.number, pool.slots, job.placed))
+        return job.queue[0] if job.queue else None
+
+    def _preempt(self, pool: Pool) -> None:
+        """Send tasks of a job that allows it back to the queue when a more important job's next task has no place.
+
+        One task is made room for at a time: the end of what was stopped brings us here again.
+        """
+        if any(run.intent == PREEMPT for node in pool.nodes.values() for run in node.runs.values()):
+            return
+        for job in pool.workload:
+            if job.life.state == "active" and (victims := self._in_the_way(pool, job)):
+                for run in victims:
+                    self.stop(run, PREEMPT)
+                return
+
+    def _in_the_way(self, pool: Pool, job: Job) -> list[Run]:
+        """What must stop so that the job's next task runs: for slots of a node, or for a process of this machine."""
+        lesser = [_lesser(node, job) for node in pool.nodes.values() if node.takes_tasks]
+        if not any(lesser):
+            return []
+        if job.placed and self.processes > self._service.settings.max_processes:
+            return _next_process([run for runs in lesser for run in runs])
+        row = self._next(pool, job) if job.waiting and _may_grow(job) else None
+        if row is None or instances(row) > 1:
+            return []
+        if self.processes >= self._allowed(row):
+            return _next_process([run for runs in lesser for run in runs])
+        choices = [_makes_room(runs, row.slots) for runs in lesser]
+        return min((chosen for chosen in choices if chosen), key=len, default=[])
 
     def _allowed(self, row: TaskRow) -> int:
-        """How many runs may be placed. Plain tasks go ahead of the cap: the process host starts them in their turn,
-        the moment another ends. Time does not count for them meanwhile, for they have no limit of it."""
+        """How many runs may be placed. Plain tasks go ahead of the cap, while nothing else waits for a process: the
+        process host starts them in their turn, the moment another ends. Time does not count for them meanwhile, for
+        they have no limit of it.
+        """
         most = self._service.settings.max_processes
         is_plain = UNLIMITED_MARK in row.body and b'"resourceFiles"' not in row.body
-        return most + AHEAD if is_plain else most
+        return most + AHEAD if is_plain and not self._hungry else most
 
     def _choose(self, pool: Pool, job: Job, row: TaskRow, free: list[Node]) -> list[Node]:
         fitting = [
@@ -160,6 +196,47 @@ class Scheduler:
         if not others:
             self.processes += 1
         self._service.start_run(run)
+
+
+def _may_grow(job: Job) -> bool:
+    """Whether the job's own limit lets one more of its tasks run."""
+    limit = int(job.spec["maxParallelTasks"])
+    return limit < 0 or len(job.runs) < limit
+
+
+def _lesser(node: Node, job: Job) -> list[Run]:
+    """What runs on the node for less important jobs that allow pre-emption, the least important and latest first."""
+    runs = [
+        run
+        for run in node.runs.values()
+        if run.job.spec["allowTaskPreemption"] and run.job.priority < job.priority and not run.others
+    ]
+    return sorted(runs, key=_importance)
+
+
+def _importance(run: Run) -> tuple[int, int]:
+    return run.job.priority, -(run.started or 0)
+
+
+def _next_process(runs: list[Run]) -> list[Run]:
+    """What must stop so that the next process to start is none of theirs: one that runs, and all that wait to."""
+    running = sorted((run for run in runs if run.handle is not None), key=_importance)
+    return [running[0], *(run for run in runs if run.handle is None)] if running else []
+
+
+def _makes_room(runs: list[Run], slots: int) -> list[Run]:
+    """The first of these runs of one node that leave so many slots free; empty when they cannot, or need not."""
+    if not runs:
+        return []
+    node = runs[0].node
+    free = node.pool.slots - node.used
+    chosen: list[Run] = []
+    for run in runs:
+        if free >= slots:
+            break
+        chosen.append(run)
+        free += run.row.slots
+    return chosen if free >= slots else []
 
 
 def instances(row: TaskRow) -> int:

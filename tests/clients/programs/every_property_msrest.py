@@ -56,6 +56,7 @@ OWN: dict[str, list[Any]] = {
     "task_id_ranges": [[models.TaskIdRange(start=1, end=4)]],
     "exit_code_ranges.start": [1],
     "allow_task_preemption": [False],
+    "max_parallel_tasks": [-1],
     "uses_task_dependencies": [True],
     "job_release_task.max_wall_clock_time": [dt.timedelta(minutes=10)],
     "recurrence_interval": [dt.timedelta(days=1)],

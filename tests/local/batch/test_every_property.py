@@ -48,6 +48,7 @@ OWN: dict[str, Any] = {
     "taskIdRanges.start": 1,
     "exitCodeRanges.start": 1,
     "allowTaskPreemption": False,
+    "maxParallelTasks": -1,
     "usesTaskDependencies": True,
     "jobReleaseTask.maxWallClockTime": "PT10M",
     "startWindow": "PT30M",

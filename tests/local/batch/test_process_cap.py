@@ -7,7 +7,31 @@ from pathlib import Path
 from azure.batch import models
 
 from tests.fixtures_service import BatchService
-from tests.local.batch.conftest import add_job, add_pool, all_completed, read_file
+from tests.local.batch.conftest import add_job, add_pool, add_task, all_completed, completed, read_file
+
+
+def test_tasks_with_a_time_limit_get_their_turn_beside_any_number_of_others(tmp_path: Path) -> None:
+    """Of another pool, and of a less important job of their own."""
+    limited = models.BatchTaskConstraints(max_wall_clock_time="PT1H")
+    service = BatchService(tmp_path / "service", max_processes=1)
+    service.start()
+    try:
+        with service.client() as client:
+            shared = add_pool(client, slots=8)
+            crowd = [add_job(client, shared, priority=-1), add_job(client, add_pool(client, slots=8))]
+            for job_id in crowd:
+                tasks = [
+                    models.BatchTaskCreateOptions(id=f"t{number}", command_line="/bin/sleep 0.05")
+                    for number in range(90)
+                ]
+                client.create_tasks(job_id, tasks)
+            important = add_job(client, shared)
+            add_task(client, important, id="limited", constraints=limited)
+            completed(client, important, "limited")
+            left = [client.get_job_task_counts(job_id).task_counts.active for job_id in crowd]
+    finally:
+        service.stop()
+    assert min(left) > 30, "it did not have to wait until they were done"
 
 
 def test_no_more_processes_than_allowed_run_at_a_time(tmp_path: Path) -> None:
