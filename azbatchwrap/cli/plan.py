@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import runpy
 import sys
+import traceback
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import click
 
 from azbatchwrap.cli.opening import json_option, load_settings, open_batch, project_option
 from azbatchwrap.cli.output import note, print_json
-from azbatchwrap.errors import ConfigurationError
+from azbatchwrap.errors import AzBatchWrapError, ConfigurationError
 
 if TYPE_CHECKING:
     from azbatchwrap.batch.plan import Plan
@@ -121,20 +122,40 @@ def _of_manifest(path: Path, inputs: tuple[str, ...], tasks_dir: Path | None, pr
 def _of_script(path: Path) -> list[Plan]:
     from azbatchwrap.batch.sessions.dry import dry_sessions
 
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)
     with dry_sessions() as sessions:
         try:
-            runpy.run_path(str(path), run_name="__main__")
+            _follow(path)
         except ConfigurationError as error:
             if not sessions:
                 raise
             note(f"the script was followed up to here: {error}")
-        finally:
-            sys.path.remove(folder)
         if not sessions:
             raise ConfigurationError(f"{path} opens no Session, so there is nothing to plan")
         return [session.plan() for session in sessions]
+
+
+def _follow(path: Path) -> None:
+    """Run the script as Python would. Raises UsageError with the script's own traceback when it fails."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except AzBatchWrapError:
+        raise
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            raise click.UsageError(f"{path} ended with: {end.code}") from None
+    except Exception as error:  # noqa: BLE001 - the script may raise anything
+        raise click.UsageError(f"{path} failed:\n{_own_traceback(error, path)}") from None
+    finally:
+        sys.path.remove(folder)
+
+
+def _own_traceback(error: Exception, path: Path) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != str(path):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
 
 
 @dataclasses.dataclass(frozen=True)

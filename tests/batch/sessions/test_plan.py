@@ -97,6 +97,32 @@ def test_a_script_without_sessions_does_nothing(local_stack: LocalStack, tmp_pat
     assert [local_stack.run(kind, "list", "--json", folder=tmp_path).stdout for kind in ("pool", "job")] == before
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("syntax(", "SyntaxError: "),
+        ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("def f():\n    raise KeyError(3)\nf()", 'line 3, in <module>\n    f()\n  File "driver.py", line 2, in f'),
+        ("import sys\nsys.exit('usage: driver.py DATA')", "driver.py ended with: usage: driver.py DATA"),
+    ],
+)
+def test_a_script_that_fails_shows_its_own_traceback(
+    local_stack: LocalStack, tmp_path: Path, script: str, said: str
+) -> None:
+    (tmp_path / "driver.py").write_text(script)
+    done = local_stack.run("plan", "driver.py", folder=tmp_path)
+    assert done.returncode == 2
+    assert said in re.sub(r"\n *[~^]+", "", done.stderr)
+    assert "runpy" not in done.stderr
+
+
+def test_a_script_may_exit(local_stack: LocalStack, tmp_path: Path) -> None:
+    script = SCRIPT.format(project=f"plan-{secrets.token_hex(3)}")
+    (tmp_path / "driver.py").write_text(f"{script}\nimport sys\nsys.exit(0)\n")
+    said = local_stack.run("plan", "driver.py", folder=tmp_path)
+    assert "planned: 50 tasks" in said.stdout
+
+
 PRICES = {"currency": "EUR", "sizes": {"standard_d2s_v3": {"dedicated": 0.1, "spot": 0.02}}}
 
 
