@@ -26,19 +26,18 @@ def prepare(arm: Arm, rid: ResourceId, document: Document, before: Document | No
     names.check(rid)
     properties = document["properties"]
     _check_dependencies(arm, properties)
-    recovers = bool(properties.pop("allowRecoverSoftDeletedWorkspace", False))
-    deleted = arm.store.load("deleted-workspace", rid.key)
-    if before is None and deleted is not None:
-        if not recovers:
-            raise conflict("Soft-deleted workspace exists. Please purge or recover it. https://aka.ms/wsoftdelete")
-        arm.store.drop("deleted-workspace", rid.key)
-        for child in deleted["_children"]:
-            arm.resources.save(child)
-        before = deleted
+    # The SDK's template sends the word, and for whoever wants none of it as well.
+    recovers = str(properties.pop("allowRecoverSoftDeletedWorkspace", False)).lower() == "true"
+    deleted = arm.store.load("deleted-workspace", rid.key) if before is None else None
+    if deleted is not None and not recovers:
+        raise conflict("Soft-deleted workspace exists. Please purge or recover it. https://aka.ms/wsoftdelete")
+    before = before or deleted
     kept = (before or {}).get("properties", {})
     for name in ("storageAccount", "keyVault"):
         if kept.get(name, properties[name]).lower() != properties[name].lower():
             raise bad_request(f"{name} of a workspace cannot be changed.", "BadRequest")
+    if deleted is not None:
+        _recover(arm, rid, deleted)
     properties["workspaceId"] = kept.get("workspaceId") or str(uuid.uuid4())
     properties["friendlyName"] = properties.get("friendlyName") or rid.name
     properties["publicNetworkAccess"] = properties.get("publicNetworkAccess") or "Enabled"
@@ -49,6 +48,13 @@ def prepare(arm: Arm, rid: ResourceId, document: Document, before: Document | No
     if before is None:
         datastores.make_defaults(arm, rid, properties)
     return document
+
+
+def _recover(arm: Arm, rid: ResourceId, deleted: Document) -> None:
+    """Bring back what lay in a deleted workspace."""
+    arm.store.drop("deleted-workspace", rid.key)
+    for child in deleted["_children"]:
+        arm.resources.save(child)
 
 
 def _check_dependencies(arm: Arm, properties: dict[str, Any]) -> None:

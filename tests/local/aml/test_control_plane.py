@@ -62,6 +62,34 @@ class TestWorkspaces:
         assert recovered.json()["properties"]["workspaceId"] == before
         assert own.ask("GET", "datastores/data").status_code == 200
 
+    @pytest.mark.parametrize(
+        ("recovers", "other_storage", "words"),
+        [("false", False, "Soft-deleted workspace exists"), ("true", True, "storageAccount of a workspace cannot be")],
+    )
+    def test_a_template_that_cannot_have_it_leaves_it_deleted(
+        self, own: Space, recovers: str, other_storage: bool, words: str
+    ) -> None:
+        own.ok("DELETE", own.path)
+        storage = own.storage
+        if other_storage:
+            storage = f"{own.group}/providers/Microsoft.Storage/storageAccounts/{unique('other')}"
+            own.ok("PUT", storage, {"location": "westeurope", "sku": {"name": "Standard_LRS"}})
+        properties = {"storageAccount": storage, "keyVault": own.vault, "allowRecoverSoftDeletedWorkspace": recovers}
+        workspace = {
+            "type": "Microsoft.MachineLearningServices/workspaces",
+            "apiVersion": "2023-08-01-preview",
+            "name": "space",
+            "location": "westeurope",
+            "properties": properties,
+        }
+        deployment = f"{own.group}/providers/Microsoft.Resources/deployments/{unique('d')}"
+        template = {"contentVersion": "1.0.0.0", "resources": [workspace]}
+        own.ok("PUT", deployment, {"properties": {"mode": "Incremental", "template": template}})
+        failed = own.ok("GET", deployment)["properties"]
+        assert words in failed["error"]["details"][0]["message"]
+        assert own.ask("GET", "datastores/data").status_code == 404
+        assert own.make_workspace(allowRecoverSoftDeletedWorkspace=True).status_code == 201
+
     def test_one_that_is_purged_leaves_its_name(self, own: Space) -> None:
         own.ok("DELETE", own.path)
         own.ok("DELETE", f"{own.path}?forceToPurge=true")
