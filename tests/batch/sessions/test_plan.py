@@ -81,7 +81,6 @@ with AzureBatch(storage) as batch:
         "storage.upload_task_files()",
         "batch.create_pool()",
         "storage.create_output_folder()",
-        "batch.delete_all_pools(everything=True)",
     ],
 )
 def test_a_script_without_sessions_does_nothing(local_stack: LocalStack, tmp_path: Path, doing: str) -> None:
