@@ -310,7 +310,9 @@ async def upload_logs(service: Service, request: Request) -> Response:
     account = service.settings.account
     digest = f"{hash(node.id) & (2**64 - 1):016x}"
     folder = f"{account}-{digest}/{node.pool.id.lower()}/{node.id}/{request.request_id}"
-    count = await service.upload_node_logs(node, body["containerUrl"], folder)
+    times = {"startTime", "endTime"}
+    container = {name: value for name, value in body.items() if name not in times} | {"path": folder}
+    count = await service.upload_node_logs(node, container)
     answered = {
         "odata.metadata": (
             f"{request.base}/$metadata#Microsoft.Azure.Batch.Protocol.Entities.UploadBatchServiceLogsResult"

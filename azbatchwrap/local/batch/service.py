@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from azbatchwrap.config import Secret
+from azbatchwrap.local.batch import identities
 from azbatchwrap.local.batch.attempts import execute
 from azbatchwrap.local.batch.auth import SharedKey
 from azbatchwrap.local.batch.autoscaler import Autoscaler
@@ -202,8 +203,11 @@ class Service:
         """Begin to run a placed task."""
         run.work = self.spawn(execute(self, run), "task")
 
-    async def upload_node_logs(self, node: Node, container_url: str, path: str) -> int:
-        """Upload what is known of a node as one log file; the number of files uploaded."""
+    async def upload_node_logs(self, node: Node, container: dict[str, Any]) -> int:
+        """Upload what is known of a node as one log file; the number of files uploaded.
+
+        ``container`` is the destination as in an output file.
+        """
         folder = self.settings.data_dir / "node-logs" / secrets.token_hex(8)
         working = folder / "wd"
         working.mkdir(parents=True)
@@ -211,10 +215,11 @@ class Service:
             (working / "agent-debug.log").write_bytes(orjson.dumps(node.body(), option=orjson.OPT_INDENT_2))
             output = {
                 "filePattern": "*.log",
-                "destination": {"container": {"containerUrl": container_url, "path": path}},
+                "destination": {"container": container},
                 "uploadOptions": {"uploadCondition": "taskcompletion"},
             }
-            failure = await self.transfers.upload([output], folder, {}, succeeded=True)
+            known = identities.resource_ids(node.pool)
+            failure = await self.transfers.upload([output], folder, {}, succeeded=True, identities=known)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         if failure is not None:

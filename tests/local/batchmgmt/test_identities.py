@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
 import sys
 import sysconfig
@@ -109,6 +110,19 @@ def test_an_identity_reads_and_writes_files(client: BatchClient, container: Cont
     info = completed(client, job_id, "t").execution_info
     assert info.failure_info is None, info
     assert container.download_blob("out").readall() == b"alphaalpha"
+
+
+def test_an_identity_takes_the_logs_of_a_node(client: BatchClient, container: ContainerClient, make_job: Any) -> None:
+    pool_id = make_job(IDENTITY)
+    (node,) = client.list_nodes(pool_id)
+    wanted = models.UploadBatchServiceLogsOptions(
+        container_url=container.url,
+        start_time=dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=1),
+        identity_reference=reference(),
+    )
+    told = client.upload_node_logs(pool_id, node.id, wanted)
+    assert told.number_of_files_uploaded == 1
+    assert list(container.list_blob_names(name_starts_with=told.virtual_directory_name))
 
 
 def test_an_identity_that_the_pool_lacks_opens_nothing(
