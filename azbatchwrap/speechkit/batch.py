@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -135,8 +135,14 @@ class SpeechBatchRequest(BatchRequest):
 
     @cached_property
     def _repeated_names(self) -> frozenset[str]:
-        counted = Counter(path.name for path in dict.fromkeys(self.files))
-        return frozenset(name for name, count in counted.items() if count > 1)
+        """Names that files in several folders have. By hashes, since there may be millions of files."""
+        places: dict[int, int] = {}
+        repeated: set[str] = set()
+        for text in map(os.fspath, self.files):
+            name, place = text.rpartition(os.sep)[2], hash(text)
+            if places.setdefault(hash(name), place) != place:
+                repeated.add(name)
+        return frozenset(repeated)
 
     def finish(self, *, complete: bool) -> None:
         if self._combine:
