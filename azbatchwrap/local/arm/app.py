@@ -116,7 +116,7 @@ async def _read_body(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            break
+            raise bad_request("The client went away before the end of the content.")
         piece = message.get("body", b"")
         size += len(piece)
         if size <= MAX_BODY:

@@ -133,7 +133,7 @@ async def _read_body(request: Request, receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            break
+            raise BatchError("InvalidRequestBody", [("Reason", "The client went away before the end of the body.")])
         piece = message.get("body", b"")
         size += len(piece)
         if size <= MAX_BODY and not too_large:

@@ -420,3 +420,16 @@ def answered(raw: Raw, request: str) -> str:
     with socket.create_connection(("127.0.0.1", raw.service.port), timeout=30) as connection:
         connection.sendall(request.encode())
         return connection.recv(4096).decode()
+
+
+def test_a_client_that_goes_away_amid_its_body_has_asked_for_nothing(raw: Raw, client: BatchClient) -> None:
+    """Without its body this would be a request to terminate, and the body is not signed."""
+    job_id = add_job(client, "p")
+    path = f"/jobs/{job_id}/terminate?{VERSION}"
+    stated = {"ocp-date": format_datetime(now(), usegmt=True), "Content-Length": "30", "Host": "batch"}
+    stated["Authorization"] = raw.sign("POST", path, stated)
+    head = "".join(f"{name}: {value}\r\n" for name, value in stated.items())
+    with socket.create_connection(("127.0.0.1", raw.service.port), timeout=30) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode())
+    states = [client.get_job(job_id).state for _ in range(5)]
+    assert set(states) == {models.BatchJobState.ACTIVE}
