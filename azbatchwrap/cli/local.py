@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from azbatchwrap.cli.chaos import chaos, chaos_options
-from azbatchwrap.cli.opening import json_option, yes_option
+from azbatchwrap.cli.opening import confirm, json_option, yes_option
 
 if TYPE_CHECKING:
     from azbatchwrap.local.speech.engines import EngineName
@@ -229,8 +229,7 @@ def reset(data_dir: Path | None, yes: bool) -> None:
       azbatchwrap local reset --yes
     """
     folder = _stack(data_dir).folder
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"Remove every pool, job, blob, queue and resource in {folder}?", abort=True, err=True)
+    confirm(f"Remove every pool, job, blob, queue and resource in {folder}?", yes=yes)
     with _working(data_dir) as stack:
         found = stack.reset()
     click.echo(f"emptied {folder}" + ("; it is up again" if found.is_up else ""))

@@ -413,7 +413,7 @@ class Stack:
         kept, management = instance.aml, self._management(instance)
         runs = management is not None and management.service.listens() is not None
         if runs and (options.aml is False or options.aml_faults is not None):
-            raise _must_be_down("--aml")
+            raise _must_be_down("--aml" if options.aml is False else "--aml-fault")
         if kept is None:
             wanted = options.aml or options.aml_port is not None
             return AmlPart.new(options.aml_port or free_ports(1)[0]) if wanted else None

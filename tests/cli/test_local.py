@@ -65,6 +65,8 @@ def test_a_day_of_use(place: Place) -> None:
     assert 'eval "$(azbatchwrap local env)"' in up.stdout
     status = place.run("status")
     assert (status.returncode, "batch    up" in status.stdout) == (0, True)
+    reset = place.run("reset")
+    assert (reset.returncode, "use --yes" in reset.stderr) == (2, True)
     reset = place.run("reset", "--yes")
     assert (reset.returncode, "it is up again" in reset.stdout) == (0, True)
     down = place.run("down")

@@ -73,6 +73,8 @@ def test_a_life(tmp_path: Path, azurite: RunningAzurite) -> None:
         assert [each["kind"] for each in admin.faults()] == ["forbidden"]
         with pytest.raises(ConfigurationError, match="--aml cannot change"):
             stack.up(Options(aml=False))
+        with pytest.raises(ConfigurationError, match="--aml-fault cannot change"):
+            stack.up(Options(aml=True, aml_faults=({"kind": "forbidden"},)))
         authority = (folder / "tls" / "ca.pem").read_bytes()
         assert [part.state for part in stack.reset().parts] == ["up", "up", "up"]
         assert admin.faults() == []
