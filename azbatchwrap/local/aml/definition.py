@@ -37,7 +37,7 @@ def steps_of(arm: Arm, document: Document) -> list[Step]:
     if deployment is None:
         raise PlanError("its deployment is gone")
     if not deployment.get("deploymentConfiguration"):
-        return [_scoring_step(deployment, inputs, outputs)]
+        return [_scoring_step({**deployment, **definition.get("overrides", {})}, inputs, outputs)]
     return _component_steps(deployment["deploymentConfiguration"], inputs, outputs, lookup)
 
 
@@ -91,27 +91,40 @@ def _scoring_step(deployment: Mapping[str, Any], inputs: Mapping[str, Given], ou
     model = (deployment.get("model") or {}).get("assetId")
     if not configuration.get("codeId") or not model:
         raise PlanError("its deployment has no scoring script or no model")
+    wanted = next(iter(outputs.values()), Wanted())
     words = {
         "script": configuration["scoringScript"],
         "input": "${{inputs.data}}",
         "output": "${{outputs.score}}",
-        "output-file": deployment.get("outputFileName") or "predictions.csv",
+        # An output that is one file has its name already.
+        "output-file": "" if wanted.is_file else deployment.get("outputFileName") or "predictions.csv",
         "output-action": deployment.get("outputAction") or "AppendRow",
-        "mini-batch-size": deployment.get("miniBatchSize") or 10,
-        "error-threshold": deployment["errorThreshold"] if deployment.get("errorThreshold") is not None else -1,
-        "max-retries": (deployment.get("retrySettings") or {}).get("maxRetries") or 0,
+        "mini-batch-size": _whole(deployment, "miniBatchSize", 10),
+        "error-threshold": _whole(deployment, "errorThreshold", -1),
+        "max-retries": _whole(deployment.get("retrySettings") or {}, "maxRetries", 0),
     }
     flags = " ".join(
         f"--{name} {value if '{{' in str(value) else shlex.quote(str(value))}" for name, value in words.items()
     )
-    wanted = next(iter(outputs.values()), Wanted())
     return Step(
         name="batchscoring",
         command=f"exec python {shlex.quote(str(Path(scorer.__file__)))} {flags}",
         code=configuration["codeId"],
         environment=deployment.get("environmentId"),
         inputs={"data": inputs[files[0]], "model": Given(f"azureml:{model}", is_file=True)},
-        outputs={"score": Wanted(address=wanted.address, parent_output="score")},
-        variables={**(deployment.get("environmentVariables") or {}), "AZUREML_MODEL_DIR": "${{inputs.model}}"},
+        outputs={"score": Wanted(wanted.is_file, wanted.address, parent_output=next(iter(outputs), "score"))},
+        variables={
+            **(deployment.get("environmentVariables") or {}),
+            "AZUREML_MODEL_DIR": "${{inputs.model}}",
+            "AZUREML_BI_OUTPUT_PATH": "${{outputs.score}}",
+        },
         compute=deployment.get("compute"),
     )
+
+
+def _whole(given: Mapping[str, Any], name: str, default: int) -> int:
+    value = given.get(name)
+    try:
+        return default if value is None else int(value)
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"{name} must be a whole number, not {value!r}") from error

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from azbatchwrap.local.arm.service import Arm
 
 
+#: What one invocation may want otherwise than its model deployment says.
+OVERRIDES = ("miniBatchSize", "errorThreshold", "retrySettings", "outputFileName")
+
+
 def routes(jobs: Jobs) -> list[Route]:
     """The scoring addresses."""
 
@@ -50,11 +54,12 @@ def invoke(arm: Arm, jobs: Jobs, endpoint: ResourceId, deployment: str | None, b
         "displayName": name,
         "experimentName": inner.get("experimentName") or endpoint.name,
         "inputs": _given_data(given, "input"),
-        "outputs": _given_data(given, "output"),
+        "outputs": _given_data(given, "output") or _given_dataset(given),
         "properties": {**inner, "azureml.endpointName": endpoint.name, "azureml.deploymentName": str(chosen)},
         "jobType": "Pipeline",
     }
-    definition = {"kind": "deployment", "deployment": target["id"], "endpoint": endpoint.name}
+    overrides = {name: given[name] for name in OVERRIDES if given.get(name) is not None}
+    definition = {"kind": "deployment", "deployment": target["id"], "endpoint": endpoint.name, "overrides": overrides}
     return jobs.submit(names.workspace_of(endpoint).child("jobs", name), properties, definition)
 
 
@@ -92,3 +97,13 @@ def _given_data(given: Mapping[str, Any], which: Literal["input", "output"]) -> 
         kind = str(known.get(key) or "").replace("_", "").lower()
         found[name] = {**known, key: _TYPES.get(kind, kind)}
     return found
+
+
+def _given_dataset(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The output as older clients write it: a datastore and a folder in it."""
+    dataset = _object(given, "outputDataset")
+    store = str(dataset.get("datastoreId") or "").rpartition("/")[2]
+    if not store:
+        return {}
+    address = f"azureml://datastores/{store}/paths/{str(dataset.get('path') or '').strip('/')}"
+    return {"score": {"jobOutputType": "uri_folder", "uri": address}}

@@ -323,6 +323,7 @@ def init():
         factor = int(file.read())
 def run(mini_batch):
     rows = []
+    print("writes to", os.path.basename(os.environ["AZUREML_BI_OUTPUT_PATH"]))
     for path in mini_batch:
         if "bad" in path:
             raise ValueError("a bad file")
@@ -363,6 +364,26 @@ class TestModelDeployments:
         assert job["status"] == "Completed", space.log(job["displayName"])
         rows = space.read(job["outputs"]["score"]["uri"], "out.csv").splitlines()
         assert rows == ["0.txt,0,2", "0.txt,0,2", "1.txt,10,2", "1.txt,10,2", "2.txt,20,1", "2.txt,20,1"]
+
+    def test_an_invocation_may_want_it_otherwise(self, space: Space, scoring: str) -> None:
+        wanted = {"miniBatchSize": 3, "outputFileName": "mine.csv"}
+        job = space.run(scoring, deployment="lenient", inputData={"any": folder("numbers")}, **wanted)
+        rows = space.read(job["outputs"]["score"]["uri"], "mine.csv").splitlines()
+        assert rows[-1] == "2.txt,20,3"
+        assert "writes to score" in space.log(job["displayName"])
+        strict = space.run(scoring, deployment="lenient", inputData={"any": folder("mixed")}, errorThreshold=0)
+        assert strict["status"] == "Failed"
+        refused = space.invoke(scoring, deployment="lenient", inputData={"any": folder("mixed")}, miniBatchSize="x")
+        assert (refused.status_code, "miniBatchSize must be a whole number" in refused.text) == (400, True)
+
+    def test_the_rows_go_to_one_file_or_to_a_folder_as_the_invocation_says(self, space: Space, scoring: str) -> None:
+        given = {"deployment": "lenient", "inputData": {"any": folder("numbers")}}
+        one = {"jobOutputType": "UriFile", "uri": "azureml://datastores/data/paths/results/rows.csv"}
+        assert space.run(scoring, outputData={"mine": one}, **given)["outputs"]["mine"]["uri"] == one["uri"]
+        assert len(space.read("azureml://datastores/data/paths/results", "rows.csv").splitlines()) == 6
+        dataset = {"datastoreId": f"{space.path}/datastores/data", "path": "/older/form/"}
+        space.run(scoring, outputDataset=dataset, outputFileName="r.csv", **given)
+        assert len(space.read("azureml://datastores/data/paths/older/form", "r.csv").splitlines()) == 6
 
     def test_failures_beyond_the_threshold(self, space: Space, scoring: str) -> None:
         job = space.run(scoring, deployment="strict", inputData={"any": folder("mixed")})
