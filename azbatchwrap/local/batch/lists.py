@@ -121,6 +121,7 @@ def answer(
     ``fields`` are what it may be filtered by, ``properties`` what may be selected.
     """
     size = page_size(request)
+    expands_stats(request)  # what cannot be expanded is refused even where there is nothing to expand
     wanted = parse_filter(request, fields) if fields is not None else None
     names = selection(request, properties)
     after = read_token(request)

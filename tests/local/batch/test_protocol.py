@@ -433,3 +433,14 @@ def test_a_client_that_goes_away_amid_its_body_has_asked_for_nothing(raw: Raw, c
         connection.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode())
     states = [client.get_job(job_id).state for _ in range(5)]
     assert set(states) == {models.BatchJobState.ACTIVE}
+
+
+def test_empty_lists_refuse_odd_queries_too(raw: Raw) -> None:
+    later = {"doNotRunUntil": "2100-01-01T00:00:00Z"}
+    schedule_id = new_id("schedule")
+    body = {"id": schedule_id, "schedule": later, "jobSpecification": {"poolInfo": {"poolId": "p"}}}
+    assert raw("POST", f"/jobschedules?{VERSION}", body)[0] == 201
+    path = f"/jobschedules/{schedule_id}/jobs?{VERSION}"
+    assert raw("GET", path)[2]["value"] == []
+    for query in ("$expand=tasks", "$select=nothing", "$filter=nothing%20eq%201", "$skiptoken=%21"):
+        assert code_of(raw("GET", f"{path}&{query}")) == (400, "InvalidQueryParameterValue"), query
