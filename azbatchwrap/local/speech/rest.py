@@ -173,14 +173,15 @@ def _channels(asked: dict[str, Any], recording: Recording) -> Sequence[int] | No
 
 def _fast_wishes(asked: dict[str, Any]) -> Wishes:
     locales = tuple(str(name) for name in asked.get("locales") or ())
-    diarization = asked.get("diarization") or {}
+    diarization = asked.get("diarization")
     mode = str(asked.get("profanityFilterMode", "Masked")).lower()
     return Wishes(
         language=locales[0] if locales else "en-US",
         candidates=locales if len(locales) > 1 else (),
         detailed=True,
         words=True,
-        speakers=bool(diarization.get("enabled")) if isinstance(diarization, dict) else False,
+        # The service takes a number of speakers as the wish to tell them apart.
+        speakers=isinstance(diarization, dict) and bool(diarization.get("enabled", "maxSpeakers" in diarization)),
         profanity="raw" if mode == "none" else "removed" if mode == "removed" else "masked",
     )
 

@@ -166,6 +166,17 @@ def test_fast_transcription(standin: Standin, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("diarization", "speakers"),
+    [({"enabled": True}, [1, 2]), ({"maxSpeakers": 4}, [1, 2]), ({"enabled": False}, [None] * 2), (None, [None] * 2)],
+)
+def test_fast_transcription_tells_speakers_apart_when_asked(
+    standin: Standin, two_phrases: Path, diarization: object, speakers: list[int | None]
+) -> None:
+    body, kind = form({"locales": ["en-US"], "diarization": diarization}, two_phrases.read_bytes())
+    assert [phrase.get("speaker") for phrase in post(standin, FAST, body, kind)[1]["phrases"]] == speakers
+
+
+@pytest.mark.parametrize(
     ("definition", "audio", "said"),
     [
         ({"locales": ["en-US"]}, None, "no sound"),
