@@ -62,6 +62,7 @@ docs: .venv/dev.done
 stress: .venv/dev.done
 	$(BIN)/python -m tests.stress.batchkit
 	$(BIN)/python tests/stress/local_batch_kill.py
+	$(BIN)/python tests/stress/session.py
 	$(BIN)/python tests/stress/processor_kill.py sqlite redis
 	$(BIN)/python tests/stress/processor_outage.py
 

@@ -36,7 +36,7 @@ def draw(estimates, path):
     """A dot for each estimate, drawn here and not on a node."""
     dots = [
         f'<circle cx="{20 + number * 560 / CALLS:.1f}" cy="{150 - (value - math.pi) * 2000:.1f}" r="2"/>'
-        for number, value in estimates.items()
+        for number, value in sorted(estimates.items())
     ]
     path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="600" height="300">' + "".join(dots) + "</svg>\n")
 

@@ -39,3 +39,5 @@ def test_the_same_results_on_a_bad_day(local_stack: LocalStack, tmp_path: Path) 
     finally:
         stack.chaos({name: before[name] for name in BAD_DAY})
     assert bad == good
+    pictures = [(tmp_path / day / "estimates.svg").read_text() for day in ("good", "bad")]
+    assert pictures[0] == pictures[1]

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -224,7 +223,7 @@ class Interactive:
         if len(args) > LONGEST_CALL:
             blob = f"{names.args_prefix(lane.facts.job_id)}{call_id}.json"
             storage.write_bytes(storage.files_container, blob, args)
-            letter["args_url"] = storage.blob_sas(storage.files_container, blob, "r", timedelta(days=1))
+            letter["args_url"] = storage.blob_sas(storage.files_container, blob, "r", lane.facts.sas_expiry)
         else:
             letter["args"] = call.args
         return ascii_json(letter).encode()
