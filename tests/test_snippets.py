@@ -25,6 +25,9 @@ SAID = {
     "resize.py": "2 nodes\n",
     "large.py": "20 nodes and 1000 spot nodes",
     "executor.py": "[0, 1, 4, 9, 16]\n",
+    "wrapper_driver.py": "succeeded ['hello', '2', '34']\n",
+    "submitit_driver.py": "[11, 22, 33]\n",
+    "pool_driver.py": "[0, 1, 8, 27, 64]\n",
 }
 
 
