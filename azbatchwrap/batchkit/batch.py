@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from azbatchwrap.endpoints import Endpoint
 from azbatchwrap.endpoints.ending import end_tasks
+from azbatchwrap.errors import ConfigurationError
 
 from .journal import (
     LineFile,
@@ -95,7 +96,13 @@ class Batch:
 
     async def open(self) -> None:
         """Read what is there, and go on from it: a run that was cut off is continued, one that ended is begun anew,
-        with the items that passed taken as done."""
+        with the items that passed taken as done. Raises ConfigurationError when the output folder cannot be used."""
+        try:
+            await self._take_up()
+        except OSError as error:
+            raise ConfigurationError(f"output folder {self.paths.folder}: cannot be used: {error.strerror}") from error
+
+    async def _take_up(self) -> None:
         state = await asyncio.to_thread(load_state, self.paths)
         continued = state.get("state") == "running"
         if continued:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from azbatchwrap.cli.output import note, print_facts, print_json
+from azbatchwrap.cli.output import note, print_facts, print_json, writing
 from azbatchwrap.errors import AzBatchWrapError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -200,8 +200,9 @@ def _plan_online(settings: Settings, *, adopt: bool) -> Plan:
 
 def _save(path: Path, content: object) -> None:
     beside = path.with_name(f"{path.name}.part")
-    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    with writing(path):
+        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        beside.replace(path)
 
 
 def _show_plan(made: Plan) -> None:
@@ -603,7 +604,8 @@ def template(file: Path | None) -> None:
     elif file.exists():
         raise ConfigurationError(f"{file} exists already")
     else:
-        file.write_text(settings.template(), encoding="utf-8")
+        with writing(file):
+            file.write_text(settings.template(), encoding="utf-8")
         note(f"wrote {file}: fill in what stands in <…>")
 
 

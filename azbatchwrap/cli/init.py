@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from azbatchwrap.cli.output import note
+from azbatchwrap.cli.output import note, writing
 from azbatchwrap.errors import ConfigurationError
 
 SCAFFOLD = Path(__file__).parent / "scaffold"
@@ -39,8 +39,9 @@ def init(directory: Path, force: bool) -> None:
         )
     for name, text in contents.items():
         path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
         click.echo(path)
     note("\nNext: azbatchwrap run task.json")
     note("On Azure: fill in credentials.template.json, save it as credentials.json, then azbatchwrap config check")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from azbatchwrap.cli.opening import confirm, json_option, open_account, open_batch, project_option, yes_option
-from azbatchwrap.cli.output import note, print_facts, print_json, print_table
+from azbatchwrap.cli.output import note, print_facts, print_json, print_table, writing
 from azbatchwrap.cli.results import keep_results, show_results
 
 EPILOG = """\b
@@ -118,7 +118,8 @@ def timeline(job_id: str, output: Path | None) -> None:
         raise click.UsageError(f"{target} is neither .svg nor .html")
     spans = spans_of(open_account().service, job_id)
     text = (html if target.suffix == ".html" else svg)(spans, f"job {job_id}")
-    target.write_text(text, encoding="utf-8")
+    with writing(target):
+        target.write_text(text, encoding="utf-8")
     note(f"{len(spans)} tasks in {target}")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from azbatchwrap.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +29,15 @@ _COLOURS = {
 def note(text: str) -> None:
     """A line for the person at the terminal, apart from the facts that a program may read."""
     click.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Names the ``place`` in what goes wrong in this block: a full disk does not say where it is full."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{place} cannot be written: {error.strerror or error}") from error
 
 
 def print_json(value: object) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from azbatchwrap.cli.opening import confirm, json_option, load_settings, yes_option
-from azbatchwrap.cli.output import note, print_facts, print_json, print_table
+from azbatchwrap.cli.output import note, print_facts, print_json, print_table, writing
 
 if TYPE_CHECKING:
     from azbatchwrap.processor.run import Line, RunOptions
@@ -102,7 +102,8 @@ def collect(
     async def work(queue: Queue) -> collecting.Collected:
         return await collecting.collect(queue, out, wait=wait, timeout=timeout)
 
-    report = on_queue(url, redis_password_file, work)
+    with writing(out):
+        report = on_queue(url, redis_password_file, work)
     facts = {code.value: number for code, number in report.new.items()}
     if as_json:
         print_json({"new": facts, "known": report.known, "open": report.open, "out": out})

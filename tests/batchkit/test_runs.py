@@ -159,6 +159,16 @@ def test_a_wrong_endpoint_file_is_exit_2_and_says_why(client: Client, content: s
     assert "Traceback" not in err
 
 
+def test_a_disk_without_room_is_exit_2_and_named(client: Client, servers: Servers) -> None:
+    """Files that may not grow stand for the full disk: neither says where it is."""
+    client.use(servers.new())
+    (client.input / "a.txt").write_text(lines(1))
+    command = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *client.command()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 2
+    assert f"error: output folder {client.output}: cannot be used: File too large" in done.stderr
+
+
 def test_a_missing_input_folder_is_exit_2(client: Client, servers: Servers) -> None:
     client.use(servers.new())
     client.input.rmdir()

@@ -153,3 +153,22 @@ def test_questions_need_somebody_to_answer(tmp_path: Path) -> None:
     assert "nothing was written" in done.stderr
     done = run_cli("init", "x", "--force", folder=tmp_path, environment=clean_environment(tmp_path))
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["azbatchwrap.cli.main", "init", "x"], "x/batch.json"),
+        (["azbatchwrap.cli.main", "processor", "collect", "--queue", "sqlite:///q.sqlite", "out.jsonl"], "q.sqlite"),
+        (["azbatchwrap.cli.batchcreate", "config", "template", "b.json"], "b.json"),
+    ],
+)
+def test_a_disk_without_room_is_named(tmp_path: Path, words: list[str], named: str) -> None:
+    """Files that may not grow stand for the full disk: neither says where it is."""
+    command = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-m", *words]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode in {1, 2, 3}
+    assert done.stderr.startswith("error: ")
+    assert named in done.stderr
