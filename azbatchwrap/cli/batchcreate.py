@@ -657,7 +657,8 @@ def _run(arguments: Sequence[str]) -> int:
         error.show()
         return FAILED
     except (KeyboardInterrupt, click.Abort):
-        note("interrupted: nothing is lost, `batchcreate apply` goes on from what is there")
+        again = "destroy" if "destroy" in arguments else "apply"
+        note(f"interrupted: nothing is lost, `batchcreate {again}` goes on from what is there")
         return INTERRUPTED
     except (AzBatchWrapError, OSError) as error:
         note(f"error: {error}")

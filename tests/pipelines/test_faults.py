@@ -113,9 +113,9 @@ def test_lost_answers_to_writes_change_nothing(deployed: Driver) -> None:
     assert deployed.planned() == {}
 
 
-def test_ctrl_c_then_apply_converges(driver: Driver) -> None:
-    driver.admin.fault("slow", r"workspaces/[^/]+$", seconds=1.5, times=1)
-    command = [sys.executable, "-m", "azbatchwrap.cli.batchcreate", "apply", "--config", str(driver.file), "--yes"]
+def interrupted(driver: Driver, verb: str) -> str:
+    """What a command says that gets Ctrl-C once it has written to the workspace."""
+    command = [sys.executable, "-m", "azbatchwrap.cli.batchcreate", verb, "--config", str(driver.file), "--yes"]
     mark = driver.admin.mark()
     process = subprocess.Popen(
         command, env=driver.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -127,7 +127,19 @@ def test_ctrl_c_then_apply_converges(driver: Driver) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
-    assert "interrupted" in said
+    return said
+
+
+def test_ctrl_c_then_destroy_finishes(deployed: Driver) -> None:
+    deployed.admin.fault("slow", r"workspaces/[^/]+$", seconds=1.5, times=1, methods=["DELETE"])
+    assert "interrupted: nothing is lost, `batchcreate destroy` goes on" in interrupted(deployed, "destroy")
+    assert deployed.on("destroy", "--yes", "--purge").code == 0
+    assert set(deployed.planned().values()) == {"create"}
+
+
+def test_ctrl_c_then_apply_converges(driver: Driver) -> None:
+    driver.admin.fault("slow", r"workspaces/[^/]+$", seconds=1.5, times=1)
+    assert "interrupted: nothing is lost, `batchcreate apply` goes on" in interrupted(driver, "apply")
     log = next((driver.folder / "home" / "batchcreate").glob("*-apply.json")).read_text()
     assert '"outcome": "interrupted"' in log
     driver.apply()
