@@ -21,6 +21,7 @@ DATA_PLANE = (
     "azure-batch 8.0.0",
     "azure-batch 6.0.1",
     "@azure/batch 10.2.0",
+    "@azure/batch 8.0.0",
     "azure-cli 2.91.0",
 )
 MANAGEMENT = ("azure-mgmt-batch", "azure-cli 2.91.0 signed in")

@@ -65,12 +65,13 @@ def test_azure_batch_15(kind: str, settings: dict[str, Any]) -> None:
     _assert_covers(run_program(f"azure-batch 15.1.0 {kind}", command, settings))
 
 
-def test_azure_batch_of_nodejs(settings: dict[str, Any]) -> None:
-    found = required(lambda: node_environment("@azure/batch@10.2.0"))
+@pytest.mark.parametrize("version", ["10.2.0", "8.0.0"])
+def test_azure_batch_of_nodejs(version: str, settings: dict[str, Any]) -> None:
+    found = required(lambda: node_environment(f"@azure/batch@{version}"))
     assert isinstance(found, tuple)
     node, modules = found
     command: list[str | Path] = [node, PROGRAMS / "azure_batch_node.mjs", modules]
-    _assert_covers(run_program("@azure/batch 10.2.0", command, settings))
+    _assert_covers(run_program(f"@azure/batch {version}", command, settings))
 
 
 def test_the_management_client_and_tokens(settings: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ NOT_OFFERED: dict[str, dict[str, str]] = {
     "azure-batch 8.0.0": _NO_AGENTS | _LATER | _NO_EXTENSIONS,
     "azure-batch 6.0.1": _NO_IMAGES | _LATER | _NO_EXTENSIONS,
     "@azure/batch 10.2.0": _NO_AGENTS | _LATER,
+    "@azure/batch 8.0.0": _NO_AGENTS | _LATER | _NO_EXTENSIONS,
     "azure-cli 2.91.0": _NO_AGENTS
     | _LATER
     | _NO_LIFETIME

@@ -275,14 +275,16 @@ await record("upload_node_logs", async () => {
   const logs = { containerUrl: settings.container_url, startTime: new Date(Date.now() - 86_400_000) };
   check((await client.computeNode.uploadBatchServiceLogs(poolId, first, logs)).numberOfFilesUploaded === 1);
 });
-await record("list_node_extensions", async () => {
-  const found = (await client.computeNodeExtension.list(poolId, first)).map((each) => each.vmExtension.name);
-  check(found.join() === "batchNodeExtension", found);
-});
-await record("get_node_extension", async () => {
-  const found = await client.computeNodeExtension.get(poolId, first, "batchNodeExtension");
-  check(found.provisioningState === "Succeeded", found);
-});
+if (client.computeNodeExtension) {
+  await record("list_node_extensions", async () => {
+    const found = (await client.computeNodeExtension.list(poolId, first)).map((each) => each.vmExtension.name);
+    check(found.join() === "batchNodeExtension", found);
+  });
+  await record("get_node_extension", async () => {
+    const found = await client.computeNodeExtension.get(poolId, first, "batchNodeExtension");
+    check(found.provisioningState === "Succeeded", found);
+  });
+}
 await record("create_node_user", () =>
   client.computeNode.addUser(poolId, first, { name: "ada", isAdmin: true, password: "not kept 1!" }),
 );
