@@ -29,7 +29,7 @@ from azbatchwrap.manifest import parse_duration
 
 from .functions import SCRIPT, Target, target_of
 from .future import Future, as_future
-from .sources import script_name
+from .sources import script_order
 from .values import MARK, packed
 
 #: Characters that the ids a task depends on may have together (Azure Batch, "Task dependencies": 64,000), with room.
@@ -257,7 +257,7 @@ class CallWriter:
         options, target = call.options, call.target
         function: dict[str, Any] = {"module": target.module, "name": target.name}
         if target.module == SCRIPT:
-            function["file"] = script_name()
+            function |= script_order()
         if call.marked:
             function["marked"] = True
             jobs = {parent.task_id: parent.job_id for parent in call.parents if self._is_elsewhere(parent)}

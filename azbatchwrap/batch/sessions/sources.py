@@ -85,18 +85,24 @@ def script_name() -> str:
     return NOTEBOOK if path is None else Path(path).name
 
 
+def script_order() -> dict[str, str]:
+    """What a node is told of the running script: its file there, and the package it belongs to (``python -m``)."""
+    package = getattr(sys.modules[SCRIPT], "__package__", None)
+    return {"file": script_name(), **({"package": package} if package else {})}
+
+
 def script_source() -> tuple[str, bytes]:
     """The running script's name on a node and the part of it that its functions need.
 
     Raises ConfigurationError where there is no source: at a prompt of plain Python.
     """
     path = getattr(sys.modules[SCRIPT], "__file__", None)
-    if path is not None:
+    if path is not None and Path(path).is_file():
         return Path(path).name, needed(Path(path).read_bytes())
     cells = getattr(sys.modules[SCRIPT], "In", None)
     if not isinstance(cells, list):
         raise ConfigurationError(
-            "functions typed at a prompt have no source that a node could get: put them into a file"
+            "functions typed at a prompt or piped into Python have no source that a node could get: put them into a file"
         )
     kept = ("\n".join(_without_magics(cell) for cell in cells if _is_python(cell))).encode()
     return NOTEBOOK, needed(kept)

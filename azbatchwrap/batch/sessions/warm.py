@@ -30,7 +30,7 @@ from .engines import Engines, Lane
 from .functions import SCRIPT, Target, target_of
 from .mail import Letter, mail_of
 from .outcome import exception_of, reject, resolve, value_of
-from .sources import script_name
+from .sources import script_order
 from .values import packed
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class Interactive:
         storage, call_id = self._storage, call.future.call_id
         function: dict[str, Any] = {"module": call.target.module, "name": call.target.name, "marked": call.marked}
         if call.target.module == SCRIPT:
-            function["file"] = script_name()
+            function |= script_order()
         if self._session.by_pickle:
             function["pickle"] = True
         letter: dict[str, Any] = {
