@@ -37,7 +37,9 @@ async def test_the_seeds_example_is_answered(
     port = free_port()
     words = ["--message-queue-impl", "redis-pubsub", "--redis.url", redis_server.url, "--endpoint", inference.url]
     names = ["--redis.request-queue-name", "image-in", "--redis.result-queue-name", "image-out"]
-    options = ["--name", container, "--network", "host", "--env", f"AZBATCHWRAP_PROCESSOR_PORT={port}"]
+    # As little as the chart gives it.
+    options = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    options += ["--name", container, "--network", "host", "--env", f"AZBATCHWRAP_PROCESSOR_PORT={port}"]
     started = built.podman("run", "--detach", *options, IMAGE, "run", *words, *names)
     assert started.returncode == 0, started.stderr
     listener = await asyncio.create_subprocess_exec(
