@@ -31,5 +31,5 @@ def mixed(pool: Pool) -> str | None:
         return None
     return (
         f"{pool.auto_users['admin']} runs as the admin auto-user and {pool.auto_users['nonadmin']} as the non-admin one. "
-        "On Azure these two cannot read each other's files; on this machine both are you"
+        "On Azure these two cannot read each other's files; on this machine both are you."
     )

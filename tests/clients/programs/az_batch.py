@@ -165,6 +165,8 @@ class Program:
         first = ("task", "show", *job, "--task-id", "1")
         self.expects("get_task", first, lambda found: found["executionInfo"]["exitCode"] == 3)
         counts = ("job", "task-counts", "show", *job)
+        stats = ("job", "show", "--job-id", self.job, "--expand", "stats")
+        self.expects("get_job", stats, lambda found: int(found["stats"]["numFailedTasks"]) == 1)
         self.expects("get_job_task_counts", counts, lambda found: found["taskCounts"]["failed"] == 1)
         prepared = ("job", "prep-release-status", "list", *job)
         status = "list_job_preparation_and_release_task_status"

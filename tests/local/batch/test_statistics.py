@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import sqlite3
 from typing import Any
 
 import pytest
@@ -153,6 +155,21 @@ def test_statistics_outlive_a_kill(batch_service: BatchService) -> None:
         assert (after.user_cpu_time, after.succeeded_tasks_count) == (before.user_cpu_time, 1)
         again = next(iter(client.list_tasks(job_id, expand=["stats"]))).task_statistics
         assert again.user_cpu_time == task.user_cpu_time
+
+
+def test_a_data_folder_of_before_is_taken_on(batch_service: BatchService) -> None:
+    """Tasks that ended when nobody measured have no usage, and those to come do."""
+    with batch_service.client() as client:
+        job_id = add_job(client, add_pool(client, id="p"))
+        completed(client, job_id, add_task(client, job_id, id="old"))
+        batch_service.stop()
+        with contextlib.closing(sqlite3.connect(batch_service.data_dir / "state.sqlite3")) as database, database:
+            database.execute("ALTER TABLE tasks DROP COLUMN usage")
+            database.execute("DELETE FROM documents WHERE kind IN ('statistics', 'account')")
+        batch_service.restart()
+        completed(client, job_id, add_task(client, job_id, id="young"))
+        walls = {task.id: task.task_statistics.wall_clock_time for task in client.list_tasks(job_id, expand=["stats"])}
+    assert walls["young"] > walls["old"] == dt.timedelta()
 
 
 def test_whole_numbers_travel_as_strings_in_every_version(raw: Raw, client: BatchClient, job_id: str) -> None:
