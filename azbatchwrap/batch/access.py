@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Literal, get_args
 
 from azbatchwrap.errors import ConfigurationError
@@ -11,6 +11,8 @@ from azbatchwrap.storage import AzureBatchStorage
 
 from .service import Json
 
+#: Signatures that live longer refer to a stored access policy. Those of jobs with the default limit live a little shorter.
+LONG_LIFE = timedelta(days=8)
 #: What a user may ask for. Without a wish signatures are used, and the identity where none could last long enough.
 AccessKind = Literal["signature", "identity"]
 
@@ -49,13 +51,19 @@ class Access:
         """A container's address; ``permissions`` (such as ``rl``) are those that a signature gives."""
         if self.identity:
             return self.storage.account.url(name, "")
-        return self.storage.container_sas(name, permissions, self.expiry)
+        return self.storage.container_sas(name, permissions, self.expiry, policy=self._policy(name, permissions))
 
     def blob(self, container: str, blob: str) -> str:
         """The address of a blob to read."""
         if self.identity:
             return self.storage.account.url(container, blob)
-        return self.storage.blob_sas(container, blob, "r", self.expiry)
+        return self.storage.blob_sas(container, blob, "r", self.expiry, policy=self._policy(container, "r"))
+
+    def _policy(self, container: str, permissions: str) -> str:
+        """What a signature refers to that lives so long that somebody may want it back."""
+        end = self.expiry
+        life = end - datetime.now(timezone.utc) if isinstance(end, datetime) else end
+        return self.storage.stored_policy(container, permissions) if life > LONG_LIFE else ""
 
     def file(self, container: str, blob: str, path: str) -> Json:
         """The blob as a file of a task, at ``path``."""

@@ -145,21 +145,38 @@ class Account:
         """How long a signature may live at most: ``None`` without a limit (an account key signs it)."""
         return None if self._key is not None else USER_DELEGATION_LIMIT - CLOCK_SKEW
 
-    def container_signature(self, container: str, permissions: str, expiry: datetime | timedelta) -> str:
-        """A query string that opens ``container`` alone, for ``permissions`` (such as ``rl``) until ``expiry``."""
+    def container_signature(
+        self, container: str, permissions: str, expiry: datetime | timedelta, *, policy: str = ""
+    ) -> str:
+        """A query string that opens ``container`` alone, for ``permissions`` (such as ``rl``) until ``expiry``.
+
+        With ``policy``, a stored access policy of the container that says the permissions, it ends with that one too.
+        """
         from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
         end, common = self._terms(expiry)
         allowed = _permissions(ContainerSasPermissions.from_string, permissions)
-        return generate_container_sas(self.name, container, permission=allowed, expiry=end, **common)
+        return generate_container_sas(
+            self.name, container, permission=None if policy else allowed, expiry=end, policy_id=policy or None, **common
+        )
 
-    def blob_signature(self, container: str, blob: str, permissions: str, expiry: datetime | timedelta) -> str:
-        """A query string that opens one blob."""
+    def blob_signature(
+        self, container: str, blob: str, permissions: str, expiry: datetime | timedelta, *, policy: str = ""
+    ) -> str:
+        """A query string that opens one blob; ``policy`` as in `container_signature`."""
         from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 
         end, common = self._terms(expiry)
         allowed = _permissions(BlobSasPermissions.from_string, permissions)
-        return generate_blob_sas(self.name, container, blob, permission=allowed, expiry=end, **common)
+        return generate_blob_sas(
+            self.name,
+            container,
+            blob,
+            permission=None if policy else allowed,
+            expiry=end,
+            policy_id=policy or None,
+            **common,
+        )
 
     def _terms(self, expiry: datetime | timedelta) -> tuple[datetime, dict[str, Any]]:
         now = datetime.now(timezone.utc)

@@ -21,6 +21,7 @@ from azbatchwrap.storage.dry import check_may_write
 from azbatchwrap.storage.faults import translated
 from azbatchwrap.storage.hashes import HashCache
 from azbatchwrap.storage.inventory import Inventory, create_container, list_blobs
+from azbatchwrap.storage.policies import StoredPolicies
 from azbatchwrap.storage.records import BlobEntry, Content, Deployment, FileReference, Role, StoredDeployment
 from azbatchwrap.storage.selection import Selection
 from azbatchwrap.storage.upload import Uploader
@@ -59,6 +60,7 @@ class AzureBatchStorage:
         self.project = project or self.settings.project
         self.progress = progress or NullProgress()
         self.account = Account(self.settings.storage)
+        self._policies = StoredPolicies(self.account)
         self.files_container = names.files_container(self.project)
         self._output_container = names.output_container(self.project)
         self._wire = BlobWire(self.account)
@@ -217,18 +219,28 @@ class AzureBatchStorage:
 
     # -- signatures for nodes --
 
-    def container_sas(self, container: str, permissions: str, expiry: datetime | timedelta) -> str:
+    def container_sas(self, container: str, permissions: str, expiry: datetime | timedelta, *, policy: str = "") -> str:
         """The address of one container that allows ``permissions`` (as ``rl``) until ``expiry``; tell it nodes only.
 
+        With ``policy`` (see `stored_policy`) only as long as the container has that one.
         Raises ConfigurationError when the credential cannot sign for that long.
         """
-        signature = self.account.container_signature(container, permissions, expiry)
+        signature = self.account.container_signature(container, permissions, expiry, policy=policy)
         return f"{self.account.blob_url}/{container}?{signature}"
 
-    def blob_sas(self, container: str, blob: str, permissions: str, expiry: datetime | timedelta) -> str:
-        """The address of one blob that allows ``permissions`` until ``expiry``."""
-        signature = self.account.blob_signature(container, blob, permissions, expiry)
+    def blob_sas(
+        self, container: str, blob: str, permissions: str, expiry: datetime | timedelta, *, policy: str = ""
+    ) -> str:
+        """The address of one blob that allows ``permissions`` until ``expiry``; ``policy`` as in `container_sas`."""
+        signature = self.account.blob_signature(container, blob, permissions, expiry, policy=policy)
         return f"{self.account.url(container, blob)}?{signature}"
+
+    def stored_policy(self, container: str, permissions: str) -> str:
+        """The stored access policy that long-lived addresses of a container refer to, made if need be.
+
+        Removing it from the container ends them all. Empty where no account key signs.
+        """
+        return self._policies.of(container, permissions)
 
     def longest_sas(self) -> timedelta | None:
         """How long an address can work at most; ``None`` without a limit."""

@@ -8,6 +8,7 @@ import pytest
 import responses
 import urllib3
 from azure.core.credentials import AccessToken
+from azure.storage.blob import AccessPolicy
 
 from azbatchwrap import config
 from azbatchwrap.errors import AccessDenied, ConfigurationError
@@ -62,6 +63,26 @@ def test_a_signature_ends_when_it_was_asked_to(storage: AzureBatchStorage) -> No
     assert query["sr"] == ["c"]
     with pytest.raises(ConfigurationError, match="over already"):
         storage.container_sas("ccc", "r", datetime.now(timezone.utc) - HOUR)
+
+
+def test_a_long_lived_signature_can_be_taken_back(storage: AzureBatchStorage) -> None:
+    container = storage.create_output_folder()
+    storage.write_bytes(container, "a", b"x")
+    client = storage.account.client.get_container_client(container)
+    client.set_container_access_policy({"mine": AccessPolicy(permission="r")})
+    policy = storage.stored_policy(container, "rl")
+    month = timedelta(days=30)
+    reader = storage.container_sas(container, "rl", month, policy=policy)
+    blob = storage.blob_sas(container, "a", "r", month, policy=storage.stored_policy(container, "r"))
+    writer = storage.container_sas(container, "cw", month, policy=storage.stored_policy(container, "cw"))
+    plain = storage.container_sas(container, "r", HOUR)
+    assert [get(url) for url in (with_path(reader, "a"), blob, with_path(plain, "a"))] == [200, 200, 200]
+    assert get(with_path(reader, "a"), "DELETE") == 403
+    kept = {each.id: each.access_policy for each in client.get_container_access_policy()["signed_identifiers"]}
+    assert get(with_path(writer, "new"), "PUT", b"y", x_ms_blob_type="BlockBlob") == 201
+    assert set(kept) == {"mine", policy, "azbatchwrap-r", "azbatchwrap-cw"}
+    client.set_container_access_policy({"mine": kept["mine"]})
+    assert [get(url) for url in (with_path(reader, "a"), blob, with_path(plain, "a"))] == [403, 403, 200]
 
 
 def test_only_https_for_an_account_that_speaks_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,3 +70,14 @@ def test_an_identity_takes_over_where_no_signature_lasts() -> None:
         chosen_identity("identity", "", signature_lasts=True)
     with pytest.raises(ConfigurationError, match="'signature' or 'identity'"):
         chosen_identity("password", IDENTITY, signature_lasts=True)  # type: ignore[arg-type]
+
+
+def test_a_job_of_weeks_has_signatures_that_can_be_taken_back(
+    open_session: Callable[..., Session], work: ModuleType
+) -> None:
+    with open_session(limit="20d") as session:
+        total = session.merge(work.total, [session.submit(work.square, n) for n in (1, 2)])
+        assert total.result(DEADLINE) == 5
+        service = session.manager.service
+        seen = json.dumps([service.get(at("jobs", total.job_id)), *service.list(at("jobs", total.job_id, "tasks"))])
+        assert seen.count("sig=") == sum(seen.count(f"si=azbatchwrap-{rights}&") for rights in ("r", "rl", "cw"))
