@@ -318,8 +318,8 @@ def release_dependents(service: Service, job: Job, seq: int, task_id: str) -> No
 def _act_on_job(service: Service, run: Run, options: dict[str, str], *, failed: bool) -> None:
     """Job manager's end, and ``onTaskFailure`` with its job actions."""
     job = run.job
-    manager = job.spec.get("jobManagerTask")
-    if manager is not None and manager["id"].lower() == run.row.id.lower() and manager["killJobOnCompletion"]:
+    manager = job.manager(run.row.id)
+    if manager is not None and manager["killJobOnCompletion"]:
         terminate_job(service, job, "JMComplete")
         return
     if job.spec["onTaskFailure"] != "performexitoptionsjobaction" or run.intent is not None:

@@ -180,6 +180,11 @@ class Node:
         return f"{self.pool.id}/{self.id}"
 
     @property
+    def required(self) -> int:
+        """Slots that the tasks which run here asked for."""
+        return sum(run.row.slots for run in self.runs.values())
+
+    @property
     def ip_address(self) -> str:
         """A loopback address of its own: what nodes say to each other stays on this machine."""
         return f"127.{self.address // 62500}.{self.address // 250 % 250}.{self.address % 250 + 4}"
@@ -254,6 +259,11 @@ class Job:
     def preparation(self) -> dict[str, Any] | None:
         return self.spec.get("jobPreparationTask")
 
+    def manager(self, task_id: str) -> dict[str, Any] | None:
+        """The job manager's specification, if the task is the job manager."""
+        manager: dict[str, Any] | None = self.spec.get("jobManagerTask")
+        return manager if manager is not None and manager["id"].lower() == task_id.lower() else None
+
     @property
     def release(self) -> dict[str, Any] | None:
         return self.spec.get("jobReleaseTask")
@@ -316,6 +326,8 @@ class Run:
     row: TaskRow
     job: Job
     node: Node
+    #: Of the node, taken while it runs: what the task requires, or all.
+    slots: int
     spec: dict[str, Any] = field(default_factory=dict)
     #: ``executionInfo`` as on the wire, kept up while attempts go by.
     execution: dict[str, Any] = field(default_factory=dict)

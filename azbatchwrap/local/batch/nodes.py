@@ -38,7 +38,7 @@ def view(node: Node, request: Request) -> dict[str, Any]:
         "totalTasksRun": node.total_run,
         "totalTasksSucceeded": node.total_succeeded,
         "runningTasksCount": len(node.runs),
-        "runningTaskSlotsCount": node.used,
+        "runningTaskSlotsCount": node.required,
     }
     if recent := _recent(node, request):
         shown["recentTasks"] = recent

@@ -61,11 +61,11 @@ class Scheduler:
         node.runs.pop(run.row.seq, None)
         run.job.runs.pop(run.row.seq, None)
         run.job.placed.discard(run.row.seq)
-        node.used -= run.row.slots
+        node.used -= run.slots
         if not run.others:
             self.processes -= 1
         for other in run.others:
-            other.used -= run.row.slots
+            other.used -= run.slots
             other.runs.pop(run.row.seq, None)
             self.settle_state(other)
         self.settle_state(node)
@@ -152,7 +152,7 @@ class Scheduler:
             return []
         if self.processes >= self._allowed(row):
             return _next_process([run for runs in lesser for run in runs])
-        choices = [_makes_room(runs, row.slots) for runs in lesser]
+        choices = [_makes_room(runs, _slots(pool, job, row)) for runs in lesser]
         return min((chosen for chosen in choices if chosen), key=len, default=[])
 
     def _allowed(self, row: TaskRow) -> int:
@@ -165,10 +165,12 @@ class Scheduler:
         return most + AHEAD if is_plain and not self._hungry else most
 
     def _choose(self, pool: Pool, job: Job, row: TaskRow, free: list[Node]) -> list[Node]:
+        slots, manager = _slots(pool, job, row), job.manager(row.id)
         fitting = [
             node
             for node in free
-            if pool.slots - node.used >= row.slots
+            if pool.slots - node.used >= slots
+            and (node.is_dedicated or manager is None or manager["allowLowPriorityNode"])
             and ((preparation := node.preparations.get(job.number)) is None or preparation.is_ready is not False)
         ]
         if not fitting:
@@ -186,16 +188,22 @@ class Scheduler:
 
     def _put(self, job: Job, row: TaskRow, nodes: list[Node]) -> None:
         node, *others = nodes
-        run = Run(row=row, job=job, node=node, others=others)
+        run = Run(row=row, job=job, node=node, slots=_slots(node.pool, job, row), others=others)
         job.placed.add(row.seq)
         job.runs[row.seq] = run
         for each in nodes:
-            each.used += row.slots
+            each.used += run.slots
             each.runs[row.seq] = run
             self.settle_state(each)
         if not others:
             self.processes += 1
         self._service.start_run(run)
+
+
+def _slots(pool: Pool, job: Job, row: TaskRow) -> int:
+    """How many slots of a node the task takes. A job manager has its node to itself, unless it wants otherwise."""
+    manager = job.manager(row.id)
+    return pool.slots if manager is not None and manager["runExclusive"] else row.slots
 
 
 def _may_grow(job: Job) -> bool:
@@ -235,7 +243,7 @@ def _makes_room(runs: list[Run], slots: int) -> list[Run]:
         if free >= slots:
             break
         chosen.append(run)
-        free += run.row.slots
+        free += run.slots
     return chosen if free >= slots else []
 
 

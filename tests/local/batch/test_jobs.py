@@ -240,6 +240,39 @@ def test_a_failed_task_ends_the_job_that_asked_for_it(client: BatchClient, pool_
     assert client.get_job(job_id).execution_info.termination_reason == "TaskFailed"
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_job_manager_has_its_node_to_itself_unless_it_shares_it(client: BatchClient, is_alone: bool) -> None:
+    pool_id = add_pool(client, nodes=1, slots=2)
+    manager = models.BatchJobManagerTask(
+        id="manager", command_line="/bin/sleep 600", run_exclusive=is_alone, kill_job_on_completion=False
+    )
+    job_id = add_job(client, pool_id, job_manager_task=manager)
+    wait_until(lambda: client.get_task(job_id, "manager").state == "running")
+    add_task(client, job_id, id="worker")
+    if is_alone:
+        (node,) = client.list_nodes(pool_id)
+        assert (node.running_tasks_count, node.running_task_slots_count) == (1, 1)
+        assert client.get_task(job_id, "worker").state == "active"
+        client.terminate_task(job_id, "manager")
+    completed(client, job_id, "worker")
+    client.begin_delete_job(job_id)
+    client.begin_delete_pool(pool_id)
+
+
+def test_a_job_manager_keeps_off_spot_nodes_where_it_must(client: BatchClient) -> None:
+    pool_id = add_pool(client, nodes=0, target_low_priority_nodes=1)
+    manager = models.BatchJobManagerTask(id="manager", command_line="/bin/true", allow_low_priority_node=False)
+    job_id = add_job(client, pool_id, job_manager_task=manager)
+    other = add_job(client, pool_id)
+    completed(client, other, add_task(client, other))
+    assert client.get_task(job_id, "manager").state == "active"
+    client.begin_resize_pool(pool_id, models.BatchPoolResizeOptions(target_dedicated_nodes=1)).result()
+    wait_until(lambda: client.get_job(job_id).state == "completed")
+    (task,) = client.list_tasks(job_id)
+    assert task.node_info.node_id.endswith("_d")
+    client.begin_delete_pool(pool_id)
+
+
 def test_a_job_manager_task_ends_its_job(client: BatchClient, pool_id: str) -> None:
     job_id = add_job(
         client, pool_id, job_manager_task=models.BatchJobManagerTask(id="manager", command_line="/bin/true")
