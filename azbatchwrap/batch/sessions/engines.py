@@ -18,7 +18,7 @@ from azbatchwrap.batch.jobs import JobFacts
 from azbatchwrap.batch.manager import Deployed
 from azbatchwrap.batch.service import at
 from azbatchwrap.batch.submit import Submission
-from azbatchwrap.batch.tasks import AUTO_USER, ascii_json, engine_command, output_files
+from azbatchwrap.batch.tasks import AUTO_USER, ascii_json, engine_command, in_container, output_files
 from azbatchwrap.errors import ConfigurationError, Conflict, NotFound
 from azbatchwrap.manifest import parse_duration
 
@@ -167,5 +167,6 @@ class Engines:
             "constraints": {"maxTaskRetryCount": 0},
             "environmentSettings": [{"name": name, "value": value} for name, value in settings.items()],
             "outputFiles": output_files("?".join(lane.outputs), names.task_output_prefix(facts.job_id, task_id)),
+            **in_container(facts.container),
         }
         return task_id, orjson.dumps(body)

@@ -64,6 +64,8 @@ def test_functions_run_in_the_image(stack: LocalStack, work: ModuleType, tmp_pat
         assert given.files() == ["out.txt"]
         assert isinstance(failed.exception(DEADLINE), work.Odd)
         assert "the last words of 3" in failed.stderr()
+        with session.interactive() as warm:
+            assert warm.submit(work.environment).result(DEADLINE)["FLAVOUR"] == "vanilla"
 
 
 def test_packages_belong_into_the_image(stack: LocalStack, work: ModuleType, tmp_path: Path) -> None:
