@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.arm.errors import ArmError, bad_request
 from azbatchwrap.local.arm.exchange import Answer, Request
@@ -24,7 +24,7 @@ def endpoints(_arm: Arm, request: Request) -> Answer:
 
     ``portal`` keeps its public name: azure-ai-ml makes the audience ``https://ml.azure.com`` from it.
     """
-    cloud = {
+    cloud: dict[str, Any] = {
         "name": CLOUD,
         "portal": "https://portal.azure.com/",
         "resourceManager": f"{request.base}/",
@@ -43,7 +43,19 @@ def endpoints(_arm: Arm, request: Request) -> Answer:
             "acrLoginServer": "azurecr.io",
         },
     }
-    return Answer(200, [cloud])
+    return Answer(200, _cloud_of(cloud, request.version or "2019-05-01"))
+
+
+def _cloud_of(cloud: dict[str, Any], version: str) -> object:
+    """In the shape of the api-version: all clouds in a list, only the cloud itself since 2022, fewer words up to 2018."""
+    if version >= "2022-09":
+        return cloud
+    if version >= "2019":
+        return [cloud]
+    return {
+        **{f"{name}Endpoint": cloud[name] for name in ("gallery", "graph", "portal")},
+        "authentication": {name: cloud["authentication"][name] for name in ("loginEndpoint", "audiences")},
+    }
 
 
 def discovery(_arm: Arm, request: Request) -> Answer:

@@ -126,6 +126,13 @@ def test_the_cloud_describes_itself(arm: ArmProcess) -> None:
     assert cloud["resourceManager"] == f"{arm.url}/"
     assert cloud["authentication"]["loginEndpoint"] == f"{arm.url}/"
     assert cloud["suffixes"]["storage"] == "core.windows.net"
+    shapes = {}
+    for version in ("2015-01-01", "2019-05-01", "2022-09-01"):
+        address = f"{arm.url}/metadata/endpoints?api-version={version}"
+        shapes[version] = requests.get(address, verify=arm.bundle, timeout=TIMEOUT).json()
+    assert shapes["2015-01-01"]["authentication"]["loginEndpoint"] == f"{arm.url}/"
+    assert shapes["2015-01-01"]["graphEndpoint"] == cloud["graph"]
+    assert (shapes["2019-05-01"], shapes["2022-09-01"]) == ([cloud], cloud)
 
 
 def test_another_service_on_the_same_folder_gives_up(arm: ArmProcess) -> None:
