@@ -141,6 +141,7 @@ class Source:
         what was claimed then stays claimed until the lease ends.
         """
         idle = IDLE_FIRST
+        await self.flushed()  # what a dead worker has left goes first
         while not self.is_closing():
             await self._room.wait()
             if len(self._endings) > ENDINGS_LIMIT:
@@ -201,7 +202,7 @@ class Source:
         if not batch:
             return endings
         pairs = [(flight.claim, result) for flight, result in batch]
-        answers = await self._patiently(lambda: call(pairs), "complete", keep=batch)
+        answers = await self._patiently(lambda: call(pairs), "complete", keep=True)
         metrics, now = self._metrics, time.time()
         self.flights.difference_update(flight for flight, _ in batch)
         for (flight, result), stored in zip(batch, answers, strict=True):
@@ -260,6 +261,7 @@ class Source:
 
     async def reap(self) -> None:
         """End what expired and free what dead workers held, now and then."""
+        await self.flushed()  # a dead worker's claims may have lapsed, and yet its results count until they are freed
         while True:
             found = await self._patiently(self.queue.reap, "reap")
             self._count(found)
@@ -281,14 +283,8 @@ class Source:
             self._spooled.add(flight)
             self.finish(flight, result)
 
-    async def _patiently(
-        self,
-        call: Callable[[], Awaitable[T]],
-        what: str,
-        *,
-        keep: Sequence[Ending] = (),
-    ) -> T:
-        """``call`` until the queue answers. Meanwhile the endings ``keep`` are safe on the disk."""
+    async def _patiently(self, call: Callable[[], Awaitable[T]], what: str, *, keep: bool = False) -> T:
+        """``call`` until the queue answers. ``keep``: meanwhile all endings are safe on the disk."""
         attempt = 0
         while True:
             try:
@@ -298,7 +294,8 @@ class Source:
                 self.reachable = False
                 self._metrics.queue_errors.add(self.name)
                 log.warning("%s: %s failed (%d in a row): %s", self.name, what, attempt, error)
-                await self._keep(keep)
+                if keep:
+                    await self._keep([*self._endings, *self._burials])
                 await asyncio.sleep(QUEUE_BACKOFF.delay(attempt))
             else:
                 self.reachable = True
