@@ -157,6 +157,12 @@ def test_what_does_not_fit_is_told(aml_stack: AmlStack, tmp_path: Path) -> None:
     assert aml_stack.run("config", "check", folder=tmp_path).returncode == 0
 
 
+def test_a_management_plane_that_cannot_be_asked_stops_nothing(aml_stack: AmlStack, tmp_path: Path) -> None:
+    checked = aml_stack.run("config", "check", folder=tmp_path, AZURE_CLIENT_SECRET="wrong")
+    assert checked.returncode == 0, checked.stderr
+    assert re.search(r"quota +- +unknown \(.*no token.*az login", checked.stdout, re.DOTALL)
+
+
 def test_a_size_without_a_price(local_stack: LocalStack, tmp_path: Path) -> None:
     (tmp_path / "driver.py").write_text(SCRIPT.format(project="unpriced"))
     (tmp_path / "prices.json").write_text(json.dumps({"sizes": {"standard_a1_v2": 1}}))
