@@ -153,7 +153,7 @@ class Service:
         except _Failure as failure:
             there = self.find(entity) if failure.uncertain and isinstance(failure.error, Conflict) else None
             if there is None or metadata(there) != metadata(body):
-                raise failure.error from failure.cause
+                raise _taken(failure.error, entity) from failure.cause
 
     def delete(self, path: str) -> bool:
         """Ask for the end of an entity. False when there was none; one that is being deleted already is fine."""
@@ -442,6 +442,15 @@ def _refused(error: HttpResponseError, what: str) -> _Failure:
         uncertain=retry and status not in (429, 503),
         retry_after=retry_after,
     )
+
+
+def _taken(error: ServiceError, entity: str) -> ServiceError:
+    """``error``, naming what is there already where that is what it says: the address of a creation does not."""
+    if not error.code.endswith("Exists"):
+        return error
+    kind, name = entity.split("/")[-2:]
+    text = f"there is a {kind.removesuffix('s')} {unquote(name)!r} already: {error}"
+    return refusal(error.code, text, error.status)
 
 
 def _missing(code: str, what: str) -> str:

@@ -160,8 +160,9 @@ def test_creation_of_what_somebody_else_made_is_a_conflict(door, lost):
         door.answers.post(f"{URL}/pools", body=requests.exceptions.ReadTimeout("too late"))
     door.answers.post(f"{URL}/pools", status=409, json=error_body("PoolExists"))
     door.answers.get(POOL, json={"id": "p", "metadata": [{"name": "token", "value": "9999"}]})
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match=r"^there is a pool 'p' already: POST .* 409 PoolExists") as caught:
         door.service.create("/pools", body, entity="/pools/p")
+    assert (caught.value.code, caught.value.status) == ("PoolExists", 409)
 
 
 def test_a_list_follows_its_pages_without_sending_the_key_elsewhere(door):
