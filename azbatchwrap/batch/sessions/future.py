@@ -126,11 +126,17 @@ class Future(concurrent.futures.Future[Any]):
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.wrap_future(self).__await__()
 
+    def __repr__(self) -> str:
+        return f"<Future {self.task_id}: {self._shown_state}>"
+
+    @property
+    def _shown_state(self) -> str:
+        return self._state.lower().replace("_", " ")
+
     def _repr_html_(self) -> str:
         from html import escape
 
-        state = self._state.lower().replace("_", " ")
-        return f"<code>{escape(self.task_id)}</code> <b>{escape(state)}</b>"
+        return f"<code>{escape(self.task_id)}</code> <b>{escape(self._shown_state)}</b>"
 
 
 def as_completed(

@@ -255,7 +255,12 @@ class Session(Calls):
 
     @property
     def futures(self) -> list[Future]:
-        """A future for each task that the session's job has, in the order of submission: for one taken up by `attach`."""
+        """A future for each task that the session's job has, in the order of submission: for one taken up by `attach`.
+
+        Raises RuntimeError when the session is closed.
+        """
+        if self._closed:
+            raise RuntimeError("the session is closed and hears of no task any more")
         job = self.jobs.current
         if job is None:
             return []

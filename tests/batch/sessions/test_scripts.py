@@ -1,7 +1,8 @@
-"""Scripts as they are run: in a package, and from where there is no file."""
+"""Scripts as they are run: in a package, cell by cell, and from where there is no file."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,30 @@ def nothing():
 Session(project="sessions", pool={pool!r}).submit(nothing).result()
 """
 
+CELLS = [
+    "%config InteractiveShell.cache_size = 100",
+    "import math\nfrom azbatchwrap import Session\nFACTOR = 3",
+    "def scaled(x):\n    return math.sqrt(x) * FACTOR",
+    "s = Session(project='sessions', pool={pool!r})\nfirst = s.map(scaled, [1, 4])",
+    "print(s.gather(first), first[0])",
+    "!echo from the shell",
+    "def more(x):\n    return scaled(x) + 1",
+    "print(await s.submit(more, 9))",
+    "def scaled(x):\n    return -x",
+    "print(s.gather(s.submit(scaled, 9), s.submit(more, 9)))",
+    "with s.interactive(engines=1) as warm:\n    print(warm.submit(more, 1).result())",
+    "print(first[0]._repr_html_(), s._repr_html_().count('<svg'))",
+    "s.close()",
+]
+NOTEBOOK = """
+import json, sys
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+for cell in json.load(sys.stdin):
+    shell.run_cell(cell, store_history=True)
+"""
+
 
 def run(stack: LocalStack, folder: Path, *words: str, source: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *words]
@@ -62,3 +87,14 @@ def test_a_module_of_a_package_is_run(local_stack: LocalStack, pool_id: str, tmp
 def test_a_script_without_a_file_is_refused(local_stack: LocalStack, pool_id: str, tmp_path: Path) -> None:
     done = run(local_stack, tmp_path, "-", source=PIPED.format(pool=pool_id))
     assert "ConfigurationError: functions typed at a prompt or piped into Python have no source" in done.stderr
+
+
+def test_cells_of_a_notebook(local_stack: LocalStack, pool_id: str, tmp_path: Path) -> None:
+    """Functions of earlier cells are there, and those defined again are the new ones."""
+    cells = [cell.replace("{pool!r}", repr(pool_id)) for cell in CELLS]
+    (tmp_path / "kernel.py").write_text(NOTEBOOK)
+    done = run(local_stack, tmp_path, "kernel.py", source=json.dumps(cells))
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("[3.0, 6.0] <Future scaled-"), done.stdout
+    assert lines[1:5] == ["from the shell", "10.0", "[-9, -8]", "0"]
+    assert "<b>finished</b> 1" in lines[5]
