@@ -110,6 +110,17 @@ def test_a_node_is_lost_in_the_middle(
     assert task.result(DEADLINE) not in {node, ""}
 
 
+def test_a_warm_call_survives_its_node(
+    open_session: Open, own_pool: Callable[..., str], work: ModuleType, tmp_path: Path
+) -> None:
+    session = open_session(pool=own_pool(node_count=2))
+    with session.interactive(engines=1, lease=2) as warm:
+        call = warm.submit(work.hold_first, str(tmp_path))
+        node = running_on(tmp_path)
+        lose_node(session, node)
+        assert call.result(DEADLINE) not in {node, ""}
+
+
 def test_all_nodes_are_lost_for_good(
     open_session: Open, own_pool: Callable[..., str], work: ModuleType, tmp_path: Path
 ) -> None:
