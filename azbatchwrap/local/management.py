@@ -12,7 +12,7 @@ from typing import Any
 
 from azbatchwrap.config import Secret
 from azbatchwrap.local import processes
-from azbatchwrap.local.arm.certificate import Certificate
+from azbatchwrap.local.arm.certificate import Certificate, trusting
 from azbatchwrap.local.arm.names import CLIENT_ID, SUBSCRIPTION, TENANT
 from azbatchwrap.local.instance import write_private
 
@@ -87,8 +87,7 @@ def variables(facts: Mapping[str, Any]) -> dict[str, str]:
     """What lets azure-ai-ml, azure-mgmt-* and azure-identity find the service; ``facts`` as in ``endpoint.json``."""
     return {
         "ARM_CLOUD_METADATA_URL": f"{facts['url']}/metadata/endpoints?api-version=2019-05-01",
-        "REQUESTS_CA_BUNDLE": facts["ca_bundle"],
-        "SSL_CERT_FILE": facts["ca_bundle"],  # the az CLI asks for the cloud's addresses without requests
+        **trusting(facts["ca_bundle"]),
         "AZURE_AUTHORITY_HOST": facts["url"],
         "AZURE_TENANT_ID": facts["tenant_id"],
         "AZURE_CLIENT_ID": facts["client_id"],

@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 LIFETIME_DAYS, RENEWAL_DAYS = 825, 30
 #: Where a program on this machine says which authorities it trusts, in the order that `requests` asks.
 BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+#: The same for Node.js, which adds these to its own.
+NODEJS_VARIABLE = "NODE_EXTRA_CA_CERTS"
 AUTHORITY_NAME = "azbatchwrap: Azure on this machine"
 _OURS = f"# {AUTHORITY_NAME}\n"
+
+
+def trusting(bundle: str) -> dict[str, str]:
+    """The variables that let programs trust the authorities in the file ``bundle``."""
+    return dict.fromkeys((*BUNDLE_VARIABLES, NODEJS_VARIABLE), bundle)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from azbatchwrap.local.arm.certificate import trusting
 from azbatchwrap.local.arm.tokens import Tokens
 from azbatchwrap.local.batch import identities, packages
 from azbatchwrap.local.batch.auth import AUDIENCE, JOB_CLAIM
@@ -74,5 +75,4 @@ def _trusted(service: Service) -> dict[str, str]:
     if settings.tls is None:
         return {}
     bundle = Path(settings.tls["certificate"]).with_name("ca-bundle.pem")
-    authorities = str(bundle if bundle.exists() else bundle.with_name("ca.pem"))
-    return {"REQUESTS_CA_BUNDLE": authorities, "SSL_CERT_FILE": authorities}
+    return trusting(str(bundle if bundle.exists() else bundle.with_name("ca.pem")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 
 import pytest
 import requests
@@ -85,6 +86,14 @@ def test_a_task_s_token_opens_its_own_job(management: Management, client: BatchC
     admin.ask("POST", f"/jobs/{job_id}/tasks", task, query={"api-version": "2024-02-01.19.0"})
     assert completed(client, job_id, "t").execution_info.exit_code == 0, read_file(client, job_id, "t", "stderr.txt")
     assert read_file(client, job_id, "t") == "[200, 200, 403, 403, 403]\n"
+    # Whatever the client is written with, it trusts the address.
+    task |= {"id": "env", "commandLine": "/usr/bin/env"}
+    admin.ask("POST", f"/jobs/{job_id}/tasks", task, query={"api-version": "2024-02-01.19.0"})
+    completed(client, job_id, "env")
+    lines = dict(line.partition("=")[::2] for line in read_file(client, job_id, "env").splitlines())
+    trusted = {lines[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")}
+    assert len(trusted) == 1
+    assert "azbatchwrap" in Path(trusted.pop()).read_text()
     add_task(client, job_id, "env", id="without")
     completed(client, job_id, "without")
     assert "AUTHENTICATION_TOKEN" not in read_file(client, job_id, "without")
