@@ -88,9 +88,12 @@ def open_account(project: str | None = None) -> Account:
 
 
 @contextmanager
-def open_batch(project: str | None = None, settings: Settings | None = None) -> Iterator[AzureBatch]:
-    """A manager that shows its progress on standard error, closed at the end."""
+def open_batch(
+    project: str | None = None, settings: Settings | None = None, *, patience: str | None = None
+) -> Iterator[AzureBatch]:
+    """A manager that shows its progress on standard error, closed at the end. ``patience`` is as `AzureBatch` takes it."""
     from azbatchwrap.batch import AzureBatch
+    from azbatchwrap.batch.patience import DEFAULT_PATIENCE
     from azbatchwrap.progress import for_stream
     from azbatchwrap.storage import AzureBatchStorage
 
@@ -98,6 +101,6 @@ def open_batch(project: str | None = None, settings: Settings | None = None) -> 
     with (
         for_stream(sys.stderr) as progress,
         AzureBatchStorage(found, progress=progress) as storage,
-        AzureBatch(storage, progress=progress) as batch,
+        AzureBatch(storage, progress=progress, patience=patience or DEFAULT_PATIENCE) as batch,
     ):
         yield batch

@@ -46,6 +46,7 @@ class Options:
     keep_nodes: bool
     output_dir: Path | None
     timeout: float | None
+    patience: str | None
     detach: bool
     on_interrupt: str
     project: str | None
@@ -78,6 +79,9 @@ _folder = click.Path(path_type=Path, file_okay=False)
 @click.option("--keep-nodes", is_flag=True, help="On Azure: leave the nodes that came for this run (they cost).")
 @click.option("--output-dir", type=_folder, help="Where results go (default: outputs/JOB).")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds to wait at most; the job goes on.")
+@click.option(
+    "--patience", metavar="DURATION", help="How long to wait for room, such as 2h (default: 30m; 0: not at all)."
+)
 @click.option("--detach", is_flag=True, help="Submit and leave: the job ends by itself.")
 @click.option("--on-interrupt", type=click.Choice(["ask", "leave", "terminate"]), default="ask", show_default=True,
               help="What Ctrl-C does with the job.")  # fmt: skip
@@ -119,7 +123,7 @@ def _run(options: Options, work: Manifest, settings: Settings, attempt: Attempt)
     started = time.monotonic()
     job_id, directory = attempt.job_id, attempt.directory
     _make_folder(directory)
-    with open_batch(settings=settings) as batch:
+    with open_batch(settings=settings, patience=options.patience) as batch:
         pool = _submit(batch, options, work, attempt)
         _wait(batch, job_id, options.timeout)
         results = batch.get_results(job_id, wait=False)
@@ -144,7 +148,7 @@ def _wait(batch: AzureBatch, job_id: str, timeout: float | None) -> None:
 
 def _detach(options: Options, work: Manifest, settings: Settings, attempt: Attempt) -> None:
     job_id = attempt.job_id
-    with open_batch(settings=settings) as batch:
+    with open_batch(settings=settings, patience=options.patience) as batch:
         pool = _submit(batch, options, work, attempt)
         batch.seal_job(job_id)
     note(f"next: azbatchwrap job wait {job_id}, azbatchwrap job download {job_id}")

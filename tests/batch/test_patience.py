@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +118,17 @@ def test_a_session_waits_for_a_job(limit: Limit, stack: LocalStack) -> None:
     settings = stack.settings(project=f"room-{secrets.token_hex(3)}")
     with Session(settings=settings, pool=PoolPolicy.small(), progress=said) as session:
         assert session.submit(math.factorial, 3).result(DEADLINE) == 6
+
+
+def test_a_run_says_what_it_lacks(limit: Limit, stack: LocalStack, tmp_path: Path) -> None:
+    (tmp_path / "1_task.py").write_text("def do_action(engine):\n    return 1\n")
+    (tmp_path / "task.json").write_text('{"JOB_MANIFEST": [{"TASK_MODULE": "1_task.py"}]}')
+    limit(node_quota=0)
+    done = stack.run("run", "task.json", "--patience", "0", "--new-pool", folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "AccountCoreQuotaReached" in done.stderr
+    assert "ask Azure for a higher quota" in done.stderr
+    assert stack.run("run", "task.json", "--patience", "soon", folder=tmp_path).returncode == 2
 
 
 def refuse(code: str) -> Callable[[], Json]:
