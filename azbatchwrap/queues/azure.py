@@ -25,7 +25,6 @@ import orjson
 from azbatchwrap.config import StorageAccount
 from azbatchwrap.errors import (
     AccessDenied,
-    ConfigurationError,
     Conflict,
     NotFound,
     ServiceError,
@@ -111,13 +110,9 @@ class AzureQueue(Queue):
         self._container: Any = None
 
     async def open(self) -> None:
-        try:
-            from azure.storage.blob.aio import ContainerClient
-            from azure.storage.queue.aio import QueueClient
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                "queues in Azure Storage need an extra: pip install 'azbatchwrap[queue]'"
-            ) from error
+        from azure.storage.blob.aio import ContainerClient
+        from azure.storage.queue.aio import QueueClient
+
         stack = contextlib.AsyncExitStack()
         common: dict[str, Any] = {"connection_timeout": TIMEOUT, "read_timeout": TIMEOUT}
         secret = self._account.connection_string
