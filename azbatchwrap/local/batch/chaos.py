@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from azbatchwrap.local.batch.errors import BatchError
+
+log = logging.getLogger(__name__)
 
 _RATES = frozenset({"throttle", "error", "upload_error", "spot_preemption"})
 _QUOTAS = frozenset({"node_quota", "job_quota"})
@@ -41,9 +44,14 @@ class Chaos:
 
     @classmethod
     def load(cls, settings: Mapping[str, Any]) -> Chaos:
-        """From the configuration's ``chaos`` object. Raises ValueError for what is unknown or out of range."""
+        """From the configuration's ``chaos`` object. Raises ValueError for what is out of range.
+
+        The object may be older than this release: names that are no more are passed over, and an instance starts.
+        """
         chaos = cls()
-        chaos.change(settings)
+        chaos.change({name: value for name, value in settings.items() if name in NAMES})
+        for name in sorted(settings.keys() - set(NAMES)):
+            log.warning("the fault %s of the configuration is none of this release", name)
         return chaos
 
     def change(self, given: Mapping[str, Any]) -> None:

@@ -231,3 +231,15 @@ def test_the_admin_route_wants_the_key_and_knows_its_settings(shared_batch_servi
             ask()
         assert caught.value.status == status
     assert admin.ask("GET", "/_local/chaos")["throttle"] == 0
+
+
+def test_a_service_starts_with_the_faults_of_an_older_release(tmp_path: Path) -> None:
+    service = BatchService(tmp_path / "older", chaos={"throttle": 0.5, "a_fault_of_old": True})
+    service.start()
+    try:
+        in_force = admin_of(service).ask("GET", "/_local/chaos")
+        assert in_force["throttle"] == 0.5
+        assert "a_fault_of_old" not in in_force
+        assert "a_fault_of_old" in service.log
+    finally:
+        service.stop()
