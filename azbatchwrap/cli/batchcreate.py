@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from azbatchwrap.cli.main import version_option
 from azbatchwrap.cli.output import note, print_facts, print_json, writing
 from azbatchwrap.errors import AzBatchWrapError, ConfigurationError
 
@@ -49,6 +50,7 @@ Examples:
 
 
 @click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 @click.option("-v", "--verbose", is_flag=True, help="Say what is sent.")
 def cli(verbose: bool) -> None:
     """Azure Machine Learning batch scoring, from the resource group to the endpoint: found, or made.

@@ -10,12 +10,14 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from azbatchwrap.errors import AzBatchWrapError, ConfigurationError, ManifestError, ServiceError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Command -> where it is, and its line in ``azbatchwrap --help``: that page must import nothing but click.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -74,18 +76,26 @@ class LazyGroup(click.Group):
             raise click.UsageError(error.format_message() + hint, ctx) from error
 
 
+def version_option(command: Command) -> Command:
+    return click.option(
+        "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show the version."
+    )(command)
+
+
 def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        click.echo(f"azbatchwrap {version('azbatchwrap')}")
+        click.echo(version_line())
         ctx.exit()
 
 
+def version_line() -> str:
+    from importlib.metadata import version
+
+    return f"azbatchwrap {version('azbatchwrap')}"
+
+
 @click.group(cls=LazyGroup, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show the version."
-)
+@version_option
 @click.option("-v", "--verbose", count=True, help="Say what is sent and retried; twice for every detail.")
 def cli(verbose: int) -> None:
     """Batch work in Python: on this machine first, then on Azure, unchanged."""

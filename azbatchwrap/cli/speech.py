@@ -35,6 +35,16 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
     """Defaults in the help, and the example as it is written."""
 
 
+class _ShowVersion(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from azbatchwrap.cli.main import version_line
+
+        print(version_line())
+        parser.exit()
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -115,6 +125,7 @@ def _add_ours(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="where the REST mode listens; wider than loopback needs a token")
     add("--token-file", type=Path, metavar="FILE", help="callers of the REST mode have to know what is in here")
     add("--on-pool", metavar="POOL", help="run on the nodes of this Azure Batch pool, which reach the endpoints")
+    add("--version", action=_ShowVersion, nargs=0, default=argparse.SUPPRESS, help="show the version")
     add("--shards", type=_positive, default=None, metavar="N", help="tasks to share the files between (with --on-pool)")
 
 

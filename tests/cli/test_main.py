@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -172,3 +173,11 @@ def test_a_disk_without_room_is_named(tmp_path: Path, words: list[str], named: s
     assert done.returncode in {1, 2, 3}
     assert done.stderr.startswith("error: ")
     assert named in done.stderr
+
+
+@pytest.mark.parametrize("module", ["main", "batchcreate", "speech"])
+def test_every_command_knows_its_version(tmp_path: Path, module: str) -> None:
+    command = [sys.executable, "-m", f"azbatchwrap.cli.{module}", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"azbatchwrap {version('azbatchwrap')}\n"
