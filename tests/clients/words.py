@@ -68,7 +68,7 @@ SIMPLER = (
     ),
     (
         "**Node extensions** are shown as the pool names them; nothing is installed. **Mounts**, **networks** and "
-        "**licenses** are kept and returned."
+        "**licenses** are kept and returned; a subnet of another subscription than the instance's is refused."
     ),
     (
         "**Managed identities** of a pool open the instance's own storage to its resource files and output files, and get "
