@@ -96,30 +96,34 @@ class Scheduler:
 
     def _serve(self, pool: Pool) -> None:
         free = [node for node in pool.nodes.values() if node.takes_tasks and node.used < pool.slots]
+        is_short = False
         for job in pool.workload:
             if not free:
                 break
-            if job.life.state == "active" and job.waiting > 0 and not self._serve_job(pool, job, free):
-                break  # what is less important must not take the process that it waits for
+            if job.life.state == "active" and job.waiting > 0:
+                is_short = self._serve_job(pool, job, free, is_short=is_short)
         if any(job.spec["allowTaskPreemption"] for job in pool.workload):
             self._preempt(pool)
 
-    def _serve_job(self, pool: Pool, job: Job, free: list[Node]) -> bool:
-        """Place what can be placed of the job; False when its next task waits for a process."""
+    def _serve_job(self, pool: Pool, job: Job, free: list[Node], *, is_short: bool) -> bool:
+        """Place what can be placed of the job. Returns whether the pool is short of processes.
+
+        It is when the task of a more important job waits for one (``is_short``), and when this job's next one does.
+        """
         while free and _may_grow(job):
             row = self._next(pool, job)
             if row is None:
                 break
-            if self.processes >= self._allowed(row) and instances(row) == 1:
+            if (is_short or self.processes >= self._allowed(row)) and instances(row) == 1:
                 self._hungry[pool.id] = pool
-                return False
+                return True
             nodes = self._choose(pool, job, row, free)
             if not nodes:
                 break
             job.queue.popleft()
             self._put(job, row, nodes)
             free[:] = [node for node in free if node.used < pool.slots]
-        return True
+        return is_short
 
     def _next(self, pool: Pool, job: Job) -> TaskRow | None:
         """The job's next task to place."""
