@@ -9,4 +9,5 @@ pytest_plugins = [
     "tests.fixtures_aml",
     "tests.fixtures_speech",
     "tests.fixtures_podman",
+    "tests.fixtures_browser",
 ]

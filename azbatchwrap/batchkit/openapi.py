@@ -24,9 +24,9 @@ _TARGET = {
 }  # fmt: skip
 
 
-def _object(properties: dict[str, Any], *, optional: frozenset[str] = frozenset()) -> dict[str, Any]:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "required": required, "properties": properties}
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    """An object that has all of these."""
+    return {"type": "object", "required": list(properties), "properties": properties}
 
 
 def _ref(name: str) -> dict[str, str]:
@@ -82,7 +82,7 @@ def describe(batch_type: type[BatchRequest], *, needs_token: bool) -> dict[str, 
         "servers": [{"url": "/"}],
         "paths": {
             "/submit": {
-                "post": _operation("submit", "Submit a batch", batch, body="Submission", codes={"503": _ENDING})
+                "post": _operation("submit", "Submit a batch", batch, body="Submission", codes={"503": "It is ending"})
             },
             "/status": {"get": _operation("status", "State of a batch", batch, [_BATCH_ID, _WAIT])},
             "/watch": {"get": _operation("watch", "Wait for a state", batch, [_BATCH_ID, _TARGET, _TIMEOUT])},
@@ -103,9 +103,6 @@ def describe(batch_type: type[BatchRequest], *, needs_token: bool) -> dict[str, 
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
     return document
-
-
-_ENDING = "The server is ending and takes no more"
 
 
 def _operation(
@@ -160,7 +157,7 @@ pre { background: #f4f5f8; padding: .6rem; overflow: auto; max-height: 20rem }
 const add = (parent, name, text) => {
   const made = document.createElement(name); if (text) made.textContent = text; parent.append(made); return made;
 };
-function section(path, method, operation) {
+function section(path, method, operation, schemas) {
   const box = add(document.querySelector("main"), "section");
   add(box, "h2", method.toUpperCase() + " " + path); add(box, "p", operation.summary);
   const fields = (operation.parameters || []).map(parameter => {
@@ -168,7 +165,10 @@ function section(path, method, operation) {
     const input = add(label, "input"); input.placeholder = parameter.description || ""; return [parameter.name, input];
   });
   const body = operation.requestBody ? add(box, "textarea") : null;
-  if (body) body.placeholder = JSON.stringify(operation.requestBody.content["application/json"].schema);
+  if (body) {
+    const name = operation.requestBody.content["application/json"].schema.$ref.split("/").pop();
+    body.placeholder = JSON.stringify(schemas[name]);
+  }
   const button = add(box, "button", "Try"), shown = add(box, "pre");
   shown.hidden = true;
   button.onclick = async () => {
@@ -186,7 +186,8 @@ function section(path, method, operation) {
 fetch("openapi.json").then(answer => answer.json()).then(description => {
   document.getElementById("title").textContent = description.info.title;
   for (const [path, methods] of Object.entries(description.paths))
-    for (const [method, operation] of Object.entries(methods)) section(path, method, operation);
+    for (const [method, operation] of Object.entries(methods))
+      section(path, method, operation, description.components.schemas);
 });
 </script></body></html>
 """

@@ -140,3 +140,36 @@ def curl(line: str, url: str) -> Any:
     line = line.replace("localhost:5000", url)
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=PATIENCE, check=True)
     return json.loads(done.stdout)
+
+
+def test_the_page_submits_and_follows_a_batch(there: Any, servers: Servers, tmp_path: Path, browser: Any) -> None:
+    serving = there(servers.new())
+    browser.get(f"{serving.url}/docs")
+    document = json.dumps({"files": [str(file_of(tmp_path, "a.txt", 3))]})
+    batch = try_operation(browser, "POST /submit", body=document)
+    facts = try_operation(browser, "GET /status", batch_id=batch["batch_id"], wait="true")
+    assert (facts["status"], facts["file_stats"]["passed"]) == ("done", 3)
+    assert "no JSON" in try_operation(browser, "POST /submit", body="{", status=400)["error"]
+    assert try_operation(browser, "GET /health") == {"status": "ok"}
+
+
+def try_operation(browser: Any, title: str, *, body: str = "", status: int = 200, **fields: str) -> Any:
+    """Fill an operation's fields in, press Try, and read the answer that is shown."""
+
+    def section() -> Any:
+        return browser.find_element("xpath", f"//section[h2='{title}']")
+
+    def answer() -> tuple[str, str, str]:
+        return section().find_element("tag name", "pre").text.partition("\n")
+
+    wait_for(lambda: browser.find_elements("xpath", f"//section[h2='{title}']"))
+    for name, value in fields.items():
+        section().find_element("xpath", f".//label[starts-with(., '{name} ')]/input").send_keys(value)
+    for area in section().find_elements("tag name", "textarea"):
+        area.clear()
+        area.send_keys(body)
+    section().find_element("tag name", "button").click()
+    wait_for(lambda: answer()[0].isdigit())
+    code, _, text = answer()
+    assert int(code) == status, text
+    return json.loads(text)

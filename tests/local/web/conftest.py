@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,19 +12,6 @@ from azure.batch import BatchClient, models
 from azbatchwrap.local.web.links import make_link
 from tests.fixtures_service import BatchService, wait_until
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed
-
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
 
 
 class Visitor:
@@ -97,25 +81,3 @@ def visitor(page_service: BatchService) -> Visitor:
     visitor = Visitor(page_service)
     assert visitor.enter().status_code == 204
     return visitor
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium with a profile of its own."""
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI must have chromium and chromium-driver")
-        pytest.skip("chromium and chromium-driver are not installed")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-        opened.set_page_load_timeout(60)
-        yield opened
-        opened.quit()
