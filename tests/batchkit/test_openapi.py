@@ -159,8 +159,9 @@ def try_operation(browser: Any, title: str, *, body: str = "", status: int = 200
     def section() -> Any:
         return browser.find_element("xpath", f"//section[h2='{title}']")
 
-    def answer() -> tuple[str, str, str]:
-        return section().find_element("tag name", "pre").text.partition("\n")
+    def answer() -> tuple[str, ...]:
+        code, _, text = section().find_element("tag name", "pre").text.partition("\n")
+        return (code, text) if code.isdigit() else ()
 
     wait_for(lambda: browser.find_elements("xpath", f"//section[h2='{title}']"))
     for name, value in fields.items():
@@ -169,7 +170,6 @@ def try_operation(browser: Any, title: str, *, body: str = "", status: int = 200
         area.clear()
         area.send_keys(body)
     section().find_element("tag name", "button").click()
-    wait_for(lambda: answer()[0].isdigit())
-    code, _, text = answer()
+    code, text = wait_for(answer)
     assert int(code) == status, text
     return json.loads(text)
