@@ -112,6 +112,23 @@ def test_a_pool_has_a_map_to_walk_by_arrow_keys(person: Person, account: str) ->
     assert "?node=tvmps_" in person.address
 
 
+def test_nodes_are_filtered_by_state_and_id(person: Person, account: str) -> None:
+    names = "return [...document.querySelectorAll('.map a .name')].map((name) => name.textContent)"
+    person.go("#/pools/workshop")
+    both = wait_until(lambda: person.browser.execute_script(names))
+    assert len(both) == 2
+    person.find("form.filters input[name=prefix]").send_keys(both[1])
+    wait_until(lambda: person.browser.execute_script(names) == [both[1]])
+    person.go("#/pools/workshop?state=running")
+    (running,) = wait_until(lambda: len(found := person.browser.execute_script(names)) == 1 and found)
+    assert running in both
+    person.browser.execute_script("document.querySelector('.map a').click()")
+    person.sees("Tasks so far")
+    assert "state=running&node=tvmps_" in person.address
+    person.go("#/pools/workshop?state=preempted")
+    person.sees("No node is like this.")
+
+
 def test_a_job_shows_reasons_a_timeline_and_its_tasks(person: Person, account: str) -> None:
     person.go("#/jobs/letters")
     person.sees("Why tasks failed", "FailureExitCode", "Timeline", "endless")

@@ -84,7 +84,14 @@ function cellsOf(node, slots) {
   return Array.from({ length: slots }, (_, index) => h("i", { class: kinds[index] ?? "free" }));
 }
 
-function tileOf(pool, node, isChosen) {
+/** The address of this pool with what is asked of it; what is empty is left out. */
+function placeOf(pool, query) {
+  const words = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
+  return `#/pools/${encodeURIComponent(pool.id)}${words.size ? `?${words}` : ""}`;
+}
+
+function tileOf(pool, node, query) {
+  const isChosen = node.id === query.node;
   const trouble = node.errors.length || node.failure ? ", with errors" : "";
   const words = `Node ${shortNode(node.id)}: ${stateWord(node.state)}${trouble}, ${node.used} of ${pool.slotsPerNode} slots in use${node.spot ? ", spot" : ""}`;
   return h(
@@ -95,7 +102,7 @@ function tileOf(pool, node, isChosen) {
       "aria-label": words,
       title: words,
       "aria-current": isChosen ? "true" : null,
-      href: `#/pools/${encodeURIComponent(pool.id)}${isChosen ? "" : `?node=${node.id}`}`,
+      href: placeOf(pool, { ...query, node: isChosen ? "" : node.id }),
     },
     h(
       "span",
@@ -107,6 +114,38 @@ function tileOf(pool, node, isChosen) {
     shape(node, pool.slotsPerNode),
   );
 }
+
+function filters(pool, query) {
+  const option = ([state, number]) =>
+    h("option", { value: state, selected: query.state === state }, `${stateWord(state)} (${count(number)})`);
+  return h(
+    "form",
+    { class: "filters", role: "search", "aria-label": "Filter nodes" },
+    h(
+      "label",
+      {},
+      "Id begins with ",
+      h("input", {
+        type: "search",
+        name: "prefix",
+        value: query.prefix ?? "",
+        size: "10",
+        autocomplete: "off",
+        spellcheck: "false",
+      }),
+    ),
+    h(
+      "label",
+      {},
+      "State ",
+      h("select", { name: "state" }, h("option", { value: "" }, "all"), Object.entries(pool.nodes).sort().map(option)),
+    ),
+  );
+}
+
+/** Ids are known by their beginning as it is drawn; whole ones do as well. */
+const isLike = (node, { state, prefix = "" }) =>
+  (!state || node.state === state) && [node.id, shortNode(node.id)].some((id) => id.startsWith(prefix));
 
 const legend = () =>
   h(
@@ -181,6 +220,7 @@ export const pool = {
   draw(data, _parts, query) {
     const chosen = data.map.find((node) => node.id === query.node);
     const bad = troubled(data.map);
+    const shown = data.map.filter((node) => isLike(node, query));
     const total = Object.values(data.nodes).reduce((sum, number) => sum + number, 0);
     const image = [data.image.publisher, data.image.offer, data.image.sku].filter(Boolean).join(" · ");
     return h(
@@ -192,13 +232,14 @@ export const pool = {
       data.warning ? failure("Auto-users", { code: "admin and non-admin are mixed", message: data.warning }) : null,
       section(
         "Nodes",
-        data.map.length
+        data.map.length || query.state || query.prefix ? filters(data, query) : null,
+        shown.length
           ? h(
               "div",
               { class: "map", "data-roving": true },
-              data.map.map((node) => tileOf(data, node, node === chosen)),
+              shown.map((node) => tileOf(data, node, query)),
             )
-          : h("p", { class: "muted" }, "This pool has no nodes."),
+          : h("p", { class: "muted" }, data.map.length ? "No node is like this." : "This pool has no nodes."),
         data.map.length ? legend() : null,
         total > data.map.length
           ? h("p", { class: "note" }, `The first ${count(data.map.length)} of ${count(total)} nodes are drawn.`)
