@@ -64,7 +64,12 @@ class Room:
         """In words."""
         if self.unknown:
             return [f"quota: {self.unknown}"]
-        return [f"VM size: {self.size}", *(f"quota: {share}" for share in self.shares)]
+        lines = [f"VM size: {self.size}", *(f"quota: {share}" for share in self.shares)]
+        if not any("cores" in share.what for share in self.shares):
+            lines.append(
+                "quota: cores are unknown (the account's subscription counts them, or nobody knows the VM size)"
+            )
+        return lines
 
 
 @dataclass(frozen=True, slots=True)

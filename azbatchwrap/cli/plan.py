@@ -175,14 +175,20 @@ def _sizes(one: Plan) -> list[FormulaSize]:
     """Of the pool's formula, when the run begins and when all its tasks are waiting."""
     if not one.pool.formula:
         return []
-    from azbatchwrap.local.batch.autoscale import SAMPLE_PERIOD, PoolNow, SampleHistory, evaluate
+    from azbatchwrap.local.batch.autoscale import SAMPLE_PERIOD, AutoscaleError, PoolNow, SampleHistory, evaluate
 
-    now, found = datetime.now(timezone.utc), []
+    now = datetime.now(timezone.utc)
+    found: list[FormulaSize] = []
     for pending in (0, one.count):
         history = SampleHistory()
         for age in range(120, 1, -1) if pending else ():
             history.record({"$PendingTasks": float(pending)}, now - SAMPLE_PERIOD * age)
         metrics = {"$TaskSlotsPerNode": float(one.pool.slots)}
-        sizes = evaluate(one.pool.formula, history, now, PoolNow(one.pool.nodes, one.pool.spot_nodes, metrics))
+        try:
+            sizes = evaluate(one.pool.formula, history, now, PoolNow(one.pool.nodes, one.pool.spot_nodes, metrics))
+        except AutoscaleError as error:
+            # A formula of somebody else's may need samples that nobody has before a run.
+            note(f"the formula of pool {one.pool.pool_id} cannot be evaluated here: {error}")
+            return found
         found.append(FormulaSize(pending, sizes.dedicated, sizes.low_priority))
     return found

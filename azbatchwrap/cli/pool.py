@@ -51,6 +51,7 @@ def list_(everything: bool, project: str | None, as_json: bool) -> None:
 @json_option
 def show(pool_id: str, as_json: bool) -> None:
     """Show a pool and its nodes."""
+    from azbatchwrap.batch.access import identity_of
     from azbatchwrap.batch.service import at, metadata
 
     account = open_account()
@@ -59,7 +60,14 @@ def show(pool_id: str, as_json: bool) -> None:
     if as_json:
         print_json({**found, "nodes": nodes})
         return
-    image = (found.get("virtualMachineConfiguration") or {}).get("imageReference") or {}
+    machine = found.get("virtualMachineConfiguration") or {}
+    image, containers = machine.get("imageReference") or {}, machine.get("containerConfiguration") or {}
+    special = {
+        "scaled by": scale_text(found),
+        "containers": " ".join(containers.get("containerImageNames") or ()),
+        "identity": identity_of(found),
+        "subnet": (found.get("networkConfiguration") or {}).get("subnetId"),
+    }
     print_facts({
         "pool": found["id"],
         "state": f"{found.get('state')}, {found.get('allocationState')}",
@@ -67,6 +75,7 @@ def show(pool_id: str, as_json: bool) -> None:
         "size": found.get("vmSize"),
         "nodes": nodes_text(found),
         "slots per node": str(found.get("taskSlotsPerNode", 1)),
+        **{name: value for name, value in special.items() if value},
         **{f"metadata {name}": value for name, value in metadata(found).items()},
         **{f"resize error {error.get('code')}": error.get("message") for error in found.get("resizeErrors") or ()},
     })  # fmt: skip
@@ -110,6 +119,21 @@ def delete(pool_ids: tuple[str, ...], everything: bool, project: str | None, yes
         note(f"pool {pool_id}: " + ("there is none" if pool_id in missing else "deleting"))
     if missing:
         raise click.exceptions.Exit(1)
+
+
+def scale_text(item: Json) -> str | None:
+    """What a pool's formula does, as far as it is ours."""
+    from azbatchwrap.batch.formula import read_formula
+
+    if not item.get("enableAutoScale"):
+        return None
+    scale = read_formula(item.get("autoScaleFormula", ""))
+    if scale is None:
+        return "a formula"
+    nodes = f"{scale.least} to {scale.most}" if scale.least != scale.most else f"{scale.most}"
+    return (
+        f"a formula: {nodes} nodes and {scale.spot} spot nodes, until {scale.span / 60:g} minutes after the last task"
+    )
 
 
 def nodes_text(item: Json) -> str:

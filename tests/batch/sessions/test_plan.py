@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from azbatchwrap.batch.pools import PoolPlan
 from azbatchwrap.batch.sessions import PoolPolicy, Session
 from azbatchwrap.batch.timeline import Span, lanes, svg, utilisation
 from azbatchwrap.errors import ConfigurationError, NotFound
@@ -171,6 +172,31 @@ def test_a_size_without_a_price(local_stack: LocalStack, tmp_path: Path) -> None
     assert "prices.json has no price of standard_d2s_v3" in said.stderr
 
 
+FOREIGN = "$TargetDedicatedNodes = avg($CPUPercent.GetSample(1)) > 0.5 ? 1 : 0;"
+USES_POOL = """
+from azbatchwrap import Session
+
+with Session(pool={pool!r}) as session:
+    session.submit(abs, -1)
+"""
+
+
+def test_a_formula_that_needs_samples_stops_no_plan(
+    open_session: Open, local_stack: LocalStack, tmp_path: Path
+) -> None:
+    manager = open_session().manager
+    pool_id = f"foreign-{secrets.token_hex(3)}"
+    manager.pools.create(PoolPlan(pool_id, "standard_d2s_v3", 0, formula=FOREIGN))
+    (tmp_path / "driver.py").write_text(USES_POOL.format(pool=pool_id))
+    said = local_stack.run("plan", "driver.py", folder=tmp_path)
+    shown = local_stack.run("pool", "show", pool_id)
+    manager.delete_pool(pool_id)
+    assert said.returncode == 0, said.stderr
+    assert f"the formula of pool {pool_id} cannot be evaluated here" in said.stderr
+    assert f"{pool_id} is used again" in said.stdout
+    assert re.search(r"scaled by +a formula$", shown.stdout, re.MULTILINE)
+
+
 def test_a_pool_that_must_be_there(open_session: Open, work: ModuleType) -> None:
     session = open_session(dry_run=True, pool="nowhere")
     session.submit(work.square, 2)
@@ -235,3 +261,18 @@ def test_policies_are_planned_too(open_session: Open, work: ModuleType) -> None:
     pool = session.plan().pool
     assert (pool.is_new, pool.nodes, pool.spot_nodes) == (True, 1, 3)
     assert "$TargetLowPriorityNodes" in pool.formula
+
+
+@pytest.mark.parametrize(
+    ("policy", "can"),
+    [(PoolPolicy.gpu(), "NvidiaTeslaDriverInstalled"), (PoolPolicy(container="a/b:1"), "DockerCompatible")],
+)
+def test_the_image_can_do_what_the_policy_wants(
+    open_session: Open, work: ModuleType, policy: PoolPolicy, can: str
+) -> None:
+    session = open_session(dry_run=True, pool=policy)
+    session.submit(work.square, 2)
+    pool = session.plan().pool
+    assert pool.image.startswith("microsoft-dsvm ubuntu-hpc 2404")
+    assert f"is not {can}" in pool.image
+    assert pool.vm_size == ("standard_nc4as_t4_v3" if policy.gpu_drivers else "standard_d2s_v3")

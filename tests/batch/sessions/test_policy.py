@@ -104,6 +104,8 @@ def test_a_policys_pool_is_resized_by_its_formula(local_stack: LocalStack) -> No
         pool_id = session.pool_id()
         session.manager.resize_pool(pool_id, 3)
         assert session.manager.wait_for_pool(pool_id, DEADLINE) == 3
+        shown = local_stack.run("pool", "show", pool_id).stdout
+        assert "a formula: 3 nodes and 0 spot nodes, until 10 minutes after the last task" in shown
         session.manager.delete_pool(pool_id)
 
 
