@@ -138,7 +138,8 @@ class BatchServer:
             known.enter(RUNNING)
             await known.batch.done.wait()
             await self._dispatcher.end(known.batch)
-            known.fault = known.batch.fault
+            if known.batch.fault:
+                await asyncio.to_thread(known.keep_fault, known.batch.fault)
         except (ConfigurationError, OSError) as error:
             known.fault = str(error)
         except Exception as error:

@@ -20,6 +20,8 @@ STATES = (WAITING, RUNNING, DONE, DELETED)
 MAX_WAIT = 86_400.0
 #: What was submitted, in the batch's folder.
 REQUEST_FILE = "request.json"
+#: Why the batch as a whole could not be done, for people.
+FAULT_FILE = "fault.txt"
 
 
 class Submitted:
@@ -43,6 +45,7 @@ class Submitted:
         if load_state(known.paths).get("state") == "finished":
             known.state = DONE
             known.last_counts = _kept_counts(known.paths)
+            known.fault = _kept_fault(folder / FAULT_FILE)
         return known, found["document"]
 
     def keep(self, document: bytes) -> None:
@@ -50,6 +53,11 @@ class Submitted:
         self.paths.folder.mkdir(parents=True)
         content = b'{"submitted": %r, "document": %b}' % (self.submitted, document)
         write_beside(self.paths.folder / REQUEST_FILE, content)
+
+    def keep_fault(self, fault: str) -> None:
+        """Raises OSError."""
+        self.fault = fault
+        write_beside(self.paths.folder / FAULT_FILE, fault.encode(errors="replace"))
 
     def enter(self, state: str) -> None:
         self.state = state
@@ -87,3 +95,10 @@ def _kept_counts(paths: RunPaths) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return counts if isinstance(counts, dict) else {}
+
+
+def _kept_fault(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return None

@@ -254,6 +254,18 @@ def test_a_restart_keeps_the_batches(rest: Any, servers: Servers, tmp_path: Path
         assert server.asked == 61  # what was in flight was finished, not done twice
 
 
+def test_a_restart_keeps_what_went_wrong_with_a_batch(rest: Any, servers: Servers, tmp_path: Path) -> None:
+    there = rest(servers.new())
+    there.start()
+    batch = there.submit(tmp_path / "gone.txt")
+    assert "gone.txt" in there.status(batch, wait="true")["fault"]
+    there.process.kill()
+    there.process.wait(PATIENCE)
+    there.start()
+    facts = there.status(batch)
+    assert (facts["status"], "gone.txt" in facts["fault"]) == ("done", True)
+
+
 def test_sighup_takes_no_more_and_ends_when_all_is_done(rest: Any, servers: Servers, tmp_path: Path) -> None:
     server = servers.new(delay=0.05)
     there = rest(server)
