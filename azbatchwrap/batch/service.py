@@ -416,9 +416,17 @@ def _translate(error: AzureError, what: str) -> _Failure:
             AccessDenied(f"{what}: no token: {error.message}", code="NoToken"), error, retry=False, uncertain=False
         )
     hint = " Is it running? `azbatchwrap local status` tells." if "//127.0.0.1" in what or "//localhost" in what else ""
-    unreachable = Unreachable(f"{what}: no answer: {redact(str(error.message))}.{hint}", code="Unreachable")
+    unreachable = Unreachable(f"{what}: no answer: {redact(_why(error))}.{hint}", code="Unreachable")
     # A connection that never came about carried no request; anything later may have done its work.
     return _Failure(unreachable, error, retry=True, uncertain=not isinstance(error, ServiceRequestError))
+
+
+def _why(error: AzureError) -> str:
+    """What went wrong on the way, without the names of the layers that handed it up."""
+    inner: Any = getattr(error, "inner_exception", None)
+    reason = getattr(inner.args[0], "reason", None) if inner is not None and inner.args else None
+    text = str(reason or error.message)
+    return (text.partition("): ")[2] or text).rstrip(".")
 
 
 def _refused(error: HttpResponseError, what: str) -> _Failure:

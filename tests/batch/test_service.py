@@ -193,9 +193,11 @@ def test_nothing_answers():
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     account = BatchAccount("a", url, Secret(KEY))
     service = Service(account, backoff=Backoff(attempts=2, base=0.0))
-    with pytest.raises(Unreachable, match="azbatchwrap local status"):
-        service.get("/pools/p")
+    with pytest.raises(Unreachable, match="azbatchwrap local status") as caught:
+        service.get("/pools/p", select=("id", "state"))
     service.close()
+    why = "Failed to establish a new connection: [Errno 111] Connection refused"
+    assert str(caught.value).startswith(f"GET {url}/pools/p: no answer: {why}. Is it running?")
 
 
 def test_an_identity_over_plain_http_is_refused_at_once():
