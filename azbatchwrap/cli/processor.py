@@ -100,9 +100,9 @@ def collect(
     from azbatchwrap.processor import collect as collecting
 
     async def work(queue: Queue) -> collecting.Collected:
-        return await collecting.collect(queue, out, wait=wait, timeout=timeout)
+        return await collecting.collect(queue, out, wait=wait, timeout=timeout, progress=progress)
 
-    with writing(out):
+    with writing(out), _progress(wanted=wait) as progress:
         report = on_queue(url, redis_password_file, work)
     facts = {code.value: number for code, number in report.new.items()}
     if as_json:
@@ -295,14 +295,15 @@ def run(**given: Any) -> None:
 
     log_to(sys.stderr, as_json=given["log_json"])
     lines, options = _lines(given), _run_options(given)
-    with _progress(given) as progress:
+    # For somebody who watches or waits; a service's log is for its own lines.
+    wanted = not given["log_json"] and (given["until_empty"] or sys.stderr.isatty())
+    with _progress(wanted=wanted) as progress:
         _loop_run(run_processor(lines, options, announce=note, progress=progress))
 
 
 @contextlib.contextmanager
-def _progress(given: dict[str, Any]) -> Iterator[Progress | None]:
-    """For somebody who watches or waits; a service's log is for its own lines."""
-    if given["log_json"] or not (given["until_empty"] or sys.stderr.isatty()):
+def _progress(*, wanted: bool = True) -> Iterator[Progress | None]:
+    if not wanted:
         yield None
         return
     from azbatchwrap.progress import for_stream
@@ -344,12 +345,17 @@ def top(url: str, interval: float, once: bool, as_json: bool) -> None:
 @click.option("--window", type=float, default=86_400.0, show_default=True, metavar="SECONDS",
               help="What is not answered by then expires.")  # fmt: skip
 @click.option("--timeout", type=float, metavar="SECONDS", help="Give up waiting after this long.")
-def batch_file(url: str, redis_password_file: Path | None, **given: Any) -> None:
+@json_option
+def batch_file(url: str, redis_password_file: Path | None, *, as_json: bool, **given: Any) -> None:
     """Bring an OpenAI batch file through a queue that a processor works on; goes on where it was interrupted."""
     from azbatchwrap.processor.batch_file import run_batch_file
 
-    written = on_queue(url, redis_password_file, lambda queue: run_batch_file(queue, **given))
-    note(f"{written.completed} completed, {written.failed} failed ({written.expired} of them expired)")
+    with _progress() as progress:
+        written = on_queue(url, redis_password_file, lambda queue: run_batch_file(queue, progress=progress, **given))
+    if as_json:
+        print_json({"completed": written.completed, "failed": written.failed, "expired": written.expired})
+    else:
+        note(f"{written.completed} completed, {written.failed} failed ({written.expired} of them expired)")
     if written.failed:
         raise click.exceptions.Exit(1)
 

@@ -11,14 +11,23 @@ from pathlib import Path
 from azbatchwrap.errors import WaitTimeout
 from azbatchwrap.processor.collect import clear_up
 from azbatchwrap.processor.files import BatchFile, BatchOutput
+from azbatchwrap.progress import NullProgress, Progress
 from azbatchwrap.queues import Queue
 
 PAGE = 500
 LOOK_INTERVAL = 0.25
+_LINES = "lines"
 
 
 async def run_batch_file(
-    queue: Queue, source: Path, output: Path, errors: Path, *, window: float, timeout: float | None = None
+    queue: Queue,
+    source: Path,
+    output: Path,
+    errors: Path,
+    *,
+    window: float,
+    timeout: float | None = None,
+    progress: Progress | None = None,
 ) -> BatchOutput:
     """Go on until every line has its answer in ``output`` or ``errors``. ``window``: seconds that the lines have.
 
@@ -30,6 +39,8 @@ async def run_batch_file(
     total = batch.check()
     written = BatchOutput(output, errors, prefix)
     written.load()
+    progress = progress or NullProgress()
+    progress.start(_LINES, f"answers to {source.name}", total, "lines")
     items = batch.items()
     while chunk := list(islice(items, PAGE)):
         await queue.put(chunk)
@@ -39,7 +50,9 @@ async def run_batch_file(
         while (page := await queue.results(cursor, PAGE)).results:
             cursor = page.cursor
             written.add(page.results)
+        progress.update(_LINES, len(written.done))
         if len(written.done) >= total:
+            progress.finish(_LINES)
             return written
         if until is not None and time.monotonic() > until:
             raise WaitTimeout(f"{total - len(written.done)} of {total} lines have no answer yet; run it again")

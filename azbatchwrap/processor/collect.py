@@ -16,12 +16,14 @@ import orjson
 
 from azbatchwrap.errors import ConfigurationError, WaitTimeout
 from azbatchwrap.processor.message import result_line
+from azbatchwrap.progress import NullProgress, Progress
 from azbatchwrap.queues import Code, Queue, Result
 
 #: Results read in one call.
 PAGE = 500
 #: Between looks at a queue that has nothing new (seconds).
 LOOK_INTERVAL = 0.25
+_RESULTS = "results"
 
 
 @dataclass(slots=True)
@@ -39,13 +41,16 @@ class Collected:
         return sum(number for code, number in self.new.items() if code is not Code.OK)
 
 
-async def collect(queue: Queue, out: Path, *, wait: bool = False, timeout: float | None = None) -> Collected:
+async def collect(
+    queue: Queue, out: Path, *, wait: bool = False, timeout: float | None = None, progress: Progress | None = None
+) -> Collected:
     """Append what is not in ``out`` yet. With ``wait``, go on until every message of the queue has its result.
 
     What expired while no worker ran is ended here too. Raises WaitTimeout after ``timeout`` seconds (what was
     collected stays), ConfigurationError when ``out`` is no file of results or another process writes to it.
     """
-    report = Collected()
+    report, progress = Collected(), progress or NullProgress()
+    progress.start(_RESULTS, "collecting", None, "results")
     with _opened(out) as file:
         seen = _ids(file, out)
         report.known = len(seen)
@@ -55,7 +60,9 @@ async def collect(queue: Queue, out: Path, *, wait: bool = False, timeout: float
             file.writelines(result_line(one) for one in new)
             file.flush()
             report.new.update(one.code for one in new)
+            progress.update(_RESULTS, len(seen), len(seen) + report.open)
         os.fsync(file.fileno())
+    progress.finish(_RESULTS)
     return report
 
 
@@ -75,6 +82,7 @@ async def _pages(
         while (page := await queue.results(cursor, PAGE)).results:
             cursor = page.cursor
             yield page.results
+        yield ()  # nothing new, but perhaps something less to wait for
         if not wait or not report.open:
             return
         if until is not None and time.monotonic() > until:

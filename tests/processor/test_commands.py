@@ -223,6 +223,19 @@ def test_pubsub_without_credentials_says_so(tmp_path: Path, monkeypatch: pytest.
     assert "Traceback" not in done.stderr
 
 
+async def test_waiting_commands_show_how_far_they_are(tmp_path: Path, inference: Inference) -> None:
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m"}}
+    (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n")
+    url = ["--queue", "sqlite:///q.sqlite"]
+    with started(tmp_path, "run", *url, "--endpoint", inference.url):
+        files = ["in.jsonl", "--output", "out.jsonl", "--errors", "errors.jsonl"]
+        brought = await run(tmp_path, "batch-file", *url, *files, "--json")
+        collected = await run(tmp_path, "collect", *url, "results.jsonl", "--wait")
+    assert json.loads(brought.stdout) == {"completed": 1, "failed": 0, "expired": 0}
+    assert "answers to in.jsonl: 1/1 lines in " in brought.stderr
+    assert "collecting: 1/1 results in " in collected.stderr
+
+
 async def test_until_empty_shows_what_came_of_the_requests(tmp_path: Path, inference: Inference) -> None:
     async def some(_request: web.Request, body: dict[str, Any]) -> web.Response:
         return web.json_response({}, status=400 if body.get("n") == 2 else 200)
