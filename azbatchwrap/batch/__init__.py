@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .manager import AzureBatch, CleanUp
-    from .node_setup import Registry
+    from .node_setup import NodeSetup, Registry
     from .results import ErrorInfo, StepResult, TaskResult
 
-__all__ = ["AzureBatch", "CleanUp", "ErrorInfo", "Registry", "StepResult", "TaskResult"]
+__all__ = ["AzureBatch", "CleanUp", "ErrorInfo", "NodeSetup", "Registry", "StepResult", "TaskResult"]
 
-_HOMES = {"AzureBatch": "manager", "CleanUp": "manager", "Registry": "node_setup"}
+_HOMES = {"AzureBatch": "manager", "CleanUp": "manager", "NodeSetup": "node_setup", "Registry": "node_setup"}
 
 
 def __getattr__(name: str) -> Any:
