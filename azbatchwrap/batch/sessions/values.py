@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import pickle
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from typing import Any
 from azbatchwrap.errors import AzBatchWrapError, ConfigurationError
 
 MARK = "$azbatchwrap"
+#: Levels of lists and dicts that an argument may have: more are a mistake, or a list that holds itself.
+DEEPEST = 200
+_PLAIN = frozenset({type(None), bool, int, str})
 
 
 def packed(value: Any, reference: Callable[[Any], Any], *, by_pickle: bool, where: str) -> tuple[Any, bool]:
@@ -23,35 +27,36 @@ def packed(value: Any, reference: Callable[[Any], Any], *, by_pickle: bool, wher
     ``reference`` gives the object that stands for a future, or ``None`` for what is none.
     Raises ConfigurationError naming the argument that cannot travel.
     """
-    try:
-        return _packed(value, reference, by_pickle=by_pickle, where=where)
-    except RecursionError as error:
-        raise ConfigurationError(
-            f"{where} holds itself, or has too many levels of lists and dicts to be sent"
-        ) from error
+    return _packed(value, DEEPEST, reference, by_pickle=by_pickle, where=where)
 
 
-def _packed(value: Any, reference: Callable[[Any], Any], *, by_pickle: bool, where: str) -> tuple[Any, bool]:
+def _packed(
+    value: Any, levels: int, reference: Callable[[Any], Any], *, by_pickle: bool, where: str
+) -> tuple[Any, bool]:
+    if _is_plain(value):
+        return value, False
+    if levels == 0:
+        raise ConfigurationError(f"{where:.200} holds itself, or has more than {DEEPEST} levels of lists and dicts")
+
+    def part(value: Any, at: object) -> tuple[Any, bool]:
+        return _packed(value, levels - 1, reference, by_pickle=by_pickle, where=f"{where}[{at!r}]")
+
     kind = type(value)
-    if kind in _PLAIN:
-        return value, False
     if kind is list or (kind is tuple and not by_pickle):
-        parts = [_packed(part, reference, by_pickle=by_pickle, where=f"{where}[{at}]") for at, part in enumerate(value)]
-        return [part for part, _ in parts], any(marked for _, marked in parts)
+        if all(map(_is_plain, value)):
+            return list(value), False
+        parts = [part(one, at) for at, one in enumerate(value)]
+        return [one for one, _ in parts], any(marked for _, marked in parts)
     if kind is dict and all(type(key) is str for key in value) and MARK not in value:
-        items = {
-            key: _packed(part, reference, by_pickle=by_pickle, where=f"{where}[{key!r}]") for key, part in value.items()
-        }
-        return {key: part for key, (part, _) in items.items()}, any(marked for _, marked in items.values())
-    if kind is float:
-        if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 (only NaN differs from itself)
-            return _as_pickle(value, by_pickle=by_pickle, where=where), True
-        return value, False
+        items = {key: part(one, key) for key, one in value.items()}
+        return {key: one for key, (one, _) in items.items()}, any(marked for _, marked in items.values())
     found = reference(value)
     return (_marked(value, by_pickle=by_pickle, where=where) if found is None else found), True
 
 
-_PLAIN = frozenset({type(None), bool, int, str})
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    return kind in _PLAIN or (kind is float and math.isfinite(value))
 
 
 def _marked(value: Any, *, by_pickle: bool, where: str) -> Any:
