@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -116,6 +116,7 @@ class Downloader:
                         there[str(target.place)] = kept
                     if target.mapped:
                         self._report(target, there)
+            index = files.without_strays(targets, index)
         finally:
             files.stop.set()
             pool.shutdown(cancel_futures=True)
@@ -140,6 +141,28 @@ class _Files:
         self._lock = threading.Lock()
         self.stop = threading.Event()
         self.bytes_done = 0
+
+    def without_strays(self, targets: list[Target], index: Mapping[str, _Kept]) -> dict[str, _Kept]:
+        """``index`` without the files that earlier downloads, of another job say, left in the folders of these tasks.
+
+        They are removed, if nobody has changed them since.
+        """
+        wanted = {str(target.place) for target in targets}
+        tasks = {target.place.parts[0] for target in targets}
+        kept: dict[str, _Kept] = {}
+        for place, known in index.items():
+            path = self._directory / place
+            stays = place in wanted or place.partition("/")[0] not in tasks or not self._is_inside(path)
+            if stays or not path.is_file() or _kept(path, known.etag) != known:
+                kept[place] = known
+            else:
+                path.unlink()
+                log.debug("%s is of another job, and was removed", path)
+        return kept
+
+    def _is_inside(self, path: Path) -> bool:
+        """Whether neither a link inside the folder nor the name leads elsewhere."""
+        return path.parent.resolve().is_relative_to(self._directory) and not path.is_symlink()
 
     def bring(self, target: Target, kept: _Kept | None) -> _Kept | None:
         """``None`` for a blob with an unusable name that the service does not give out under that name either."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -79,6 +80,33 @@ def test_reads_that_were_given_up_leave_their_connections_to_others(results: Azu
 
 def test_a_job_without_results_is_an_empty_folder(results: AzureBatchStorage, tmp_path: Path) -> None:
     assert results.download_results("none", tmp_path / "out") == []
+
+
+def test_a_tasks_folder_holds_what_that_task_left_and_the_users_own(results: AzureBatchStorage, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    results.download_results("j", folder)
+    (folder / "t1/notes.txt").write_text("mine")
+    (folder / "t1/a/b.txt").write_text("edited")
+    results.download_results("j2", folder)
+    assert tree(folder) == {
+        "t1/result.json": "j2/t1/result.json",
+        "t1/notes.txt": "mine",
+        "t1/a/b.txt": "edited",
+        "t2/result.json": "j/t2/result.json",
+    }
+
+
+def test_nothing_outside_the_folder_is_removed(results: AzureBatchStorage, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "out", tmp_path / "outside.txt"
+    outside.write_text("kept")
+    facts = outside.stat()
+    results.download_results("j", folder)
+    index = json.loads((folder / INDEX_FILE).read_text())
+    index["files"]["t1/../../outside.txt"] = ["any", facts.st_size, facts.st_mtime_ns]
+    (folder / INDEX_FILE).write_text(json.dumps(index))
+    results.download_results("j2", folder)
+    assert outside.read_text() == "kept"
+    assert not (folder / "t1/stdout.txt").exists()
 
 
 def test_a_container_that_is_not_there_is_named(storage: AzureBatchStorage, tmp_path: Path) -> None:
