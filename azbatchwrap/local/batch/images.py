@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.batch import odata
@@ -37,6 +38,27 @@ _IMAGES: tuple[tuple[str, str, str, str, tuple[str, ...], bool, str], ...] = (
     ("resf", "rockylinux-x86_64", "8-base", "batch.node.el 8", _GEN2, False, "2029-05-31T00:00:00Z"),
     ("resf", "rockylinux-x86_64", "9-base", "batch.node.el 9", _GEN2, False, "2032-05-31T00:00:00Z"),
 )
+
+
+_GALLERY = "/images/{image}/versions/{version}"
+_COMPUTE = "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Compute"
+#: Where images of one's own lie.
+_FORMATS = {
+    "virtualMachineImageId": f"{_COMPUTE}/galleries/{{gallery}}{_GALLERY}",
+    "sharedGalleryImageId": f"/sharedGalleries/{{gallery}}{_GALLERY}",
+    "communityGalleryImageId": f"/communityGalleries/{{gallery}}{_GALLERY}",
+}
+
+
+def _pattern(form: str) -> re.Pattern[str]:
+    """The version may be left out, and a managed image of former times lies in no gallery."""
+    text = re.sub(r"{\w+}", "[^/]+", form)
+    for optional in ("/versions/[^/]+", "/galleries/[^/]+"):
+        text = text.replace(optional, f"({optional})?")
+    return re.compile(rf"{text}\Z", re.IGNORECASE)
+
+
+_OWN_IMAGES = {name: _pattern(form) for name, form in _FORMATS.items()}
 
 
 def _entry(row: tuple[str, str, str, str, tuple[str, ...], bool, str]) -> dict[str, Any]:
@@ -91,10 +113,10 @@ def check(machine: dict[str, Any]) -> None:
     """Raises InvalidPropertyValue for an image that is not offered or does not fit its node agent; fills defaults."""
     image = machine["imageReference"]
     agent = machine["nodeAgentSKUId"].lower()
-    own = next((name for name in image if name.endswith("ImageId")), None)
+    own = next((name for name in _OWN_IMAGES if name in image), None)
     if own is not None:
-        if not image[own].lower().startswith(("/subscriptions/", "/sharedgalleries/", "/communitygalleries/")):
-            raise bad_property(own, image[own], "The specified resource id must be that of an image of a gallery.")
+        if _OWN_IMAGES[own].match(image[own]) is None:
+            raise bad_property(own, image[own], f"The specified resource id must be of the format {_FORMATS[own]}.")
         return
     image.setdefault("version", "latest")
     key = tuple(str(image.get(name, "")).lower() for name in ("publisher", "offer", "sku"))

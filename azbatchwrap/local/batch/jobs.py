@@ -64,13 +64,7 @@ def _shown(service: Service, job: Job, request: Request) -> dict[str, Any]:
 
 def clean(service: Service, spec: dict[str, Any]) -> dict[str, Any]:
     """A checked job body with the rules that span several fields applied."""
-    info = spec["poolInfo"]
-    automatic = info.get("autoPoolSpecification")
-    if ("poolId" in info) == (automatic is not None):
-        raise bad_property("poolInfo", info, "Exactly one of poolId and autoPoolSpecification is needed.")
-    if automatic is not None:
-        automatic["pool"] = pools.clean(automatic["pool"])
-        pools.check_packages(service, automatic["pool"].get("applicationPackageReferences"))
+    _clean_pool(service, spec["poolInfo"])
     if "jobReleaseTask" in spec and "jobPreparationTask" not in spec:
         raise bad_property("jobReleaseTask", {}, "A job release task needs a job preparation task.")
     _check_approval(service, spec)
@@ -83,6 +77,16 @@ def clean(service: Service, spec: dict[str, Any]) -> dict[str, Any]:
     if spec.get("metadata") == []:
         del spec["metadata"]
     return spec
+
+
+def _clean_pool(service: Service, info: dict[str, Any]) -> None:
+    """The same for where the job runs, in place."""
+    automatic = info.get("autoPoolSpecification")
+    if ("poolId" in info) == (automatic is not None):
+        raise bad_property("poolInfo", info, "Exactly one of poolId and autoPoolSpecification is needed.")
+    if automatic is not None:
+        automatic["pool"] = pools.clean(automatic["pool"])
+        pools.check_packages(service, automatic["pool"].get("applicationPackageReferences"))
 
 
 def _check_approval(service: Service, spec: dict[str, Any]) -> None:
@@ -254,11 +258,8 @@ def replace(service: Service, request: Request) -> Response:
 def _apply(service: Service, request: Request, job: Job, spec: dict[str, Any], changes: dict[str, Any]) -> Response:
     _refuse_ended(job)
     pool_id = changes.get("poolInfo", {}).get("poolId")
-    if "poolInfo" in changes and changes["poolInfo"] != job.spec["poolInfo"]:
-        if "autoPoolSpecification" in job.spec["poolInfo"] or pool_id is None:
-            _refuse_change("poolInfo", "An auto-pool's job keeps it.")
-        if job.life.state != "disabled":
-            _refuse_change("poolInfo", "The job must be disabled to move to another pool.")
+    if "poolInfo" in changes:
+        _check_pool_change(service, job, changes["poolInfo"])
     if job.spec["onAllTasksComplete"] == "terminatejob" and spec["onAllTasksComplete"] == "noaction":
         _refuse_change("onAllTasksComplete", "Once it is terminatejob it cannot be taken back.")
     _check_approval(service, spec)
@@ -276,6 +277,22 @@ def _apply(service: Service, request: Request, job: Job, spec: dict[str, Any], c
     watch_limit(service, job)
     job_may_be_over(service, job)
     return done(request, 200, modified)
+
+
+def _check_pool_change(service: Service, job: Job, info: dict[str, Any]) -> None:
+    """A disabled job may move to another pool; a job with a pool of its own may change whether that is kept alive."""
+    _clean_pool(service, info)
+    there = job.spec["poolInfo"]
+    own, wanted = there.get("autoPoolSpecification"), info.get("autoPoolSpecification")
+    if info == there:
+        return
+    if own is not None and wanted is not None and own["poolLifetimeOption"] == "job":
+        if {**own, "keepAlive": None} != {**wanted, "keepAlive": None}:
+            _refuse_change("poolInfo", "Of an auto-pool only keepAlive can change.")
+    elif own is not None or wanted is not None:
+        _refuse_change("poolInfo", "An auto-pool's job keeps it.")
+    elif job.life.state != "disabled":
+        _refuse_change("poolInfo", "The job must be disabled to move to another pool.")
 
 
 def _refuse_change(name: str, reason: str) -> None:

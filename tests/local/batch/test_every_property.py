@@ -15,6 +15,7 @@ from tests.local.batch.test_protocol import JAMMY
 from tests.local.every_property import Filler, lost
 
 NETWORKS = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Network/virtualNetworks"
+COMPUTE = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute"
 POOL = {"poolId": "no-such-pool"}
 MACHINE = {"imageReference": JAMMY, "nodeAgentSKUId": "batch.node.ubuntu 22.04"}
 #: Rounds enough for every word of every enumeration here.
@@ -22,9 +23,9 @@ ROUNDS = 6
 OWN: dict[str, Any] = {
     "virtualMachineConfiguration.imageReference": [
         {**JAMMY, "version": "1.2.3"},
-        {"virtualMachineImageId": "/subscriptions/s/image"},
-        {"sharedGalleryImageId": "/sharedGalleries/image"},
-        {"communityGalleryImageId": "/communityGalleries/image"},
+        {"virtualMachineImageId": f"{COMPUTE}/galleries/g/images/i/versions/1.0.0"},
+        {"sharedGalleryImageId": "/sharedGalleries/g/images/i"},
+        {"communityGalleryImageId": "/communityGalleries/g/images/i/versions/latest"},
     ],
     "nodeAgentSKUId": MACHINE["nodeAgentSKUId"],
     "targetDedicatedNodes": 0,

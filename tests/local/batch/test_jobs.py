@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from azure.batch import BatchClient, models
-from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
 from tests.fixtures_service import wait_until
 from tests.local.batch.conftest import add_job, add_pool, add_task, all_completed, completed, new_id, read_file
@@ -323,6 +324,37 @@ def test_an_auto_pool_lives_as_long_as_its_job(client: BatchClient) -> None:
             return True
 
     wait_until(is_gone)
+
+
+def test_an_auto_pool_s_job_keeps_it_and_may_name_it_again(client: BatchClient) -> None:
+    """As it was sent, or as it was shown; whether it is kept alive may change."""
+    from tests.local.batch.conftest import machine
+
+    def info(**options: Any) -> models.BatchPoolInfo:
+        pool = models.BatchPoolSpecification(vm_size="SMALL", virtual_machine_configuration=machine(), **options)
+        automatic = models.BatchAutoPoolSpecification(pool_lifetime_option="job", pool=pool)
+        return models.BatchPoolInfo(auto_pool_specification=automatic)
+
+    job_id = new_id("job")
+    client.create_job(models.BatchJobCreateOptions(id=job_id, pool_info=info()))
+    client.update_job(job_id, models.BatchJobUpdateOptions(pool_info=info(), priority=1))
+    client.replace_job(job_id, models.BatchJob(pool_info=info(), priority=2))
+    shown = client.get_job(job_id)
+    assert shown.priority == 2
+    shown.pool_info.auto_pool_specification.keep_alive = True
+    client.replace_job(job_id, shown)
+    assert client.get_job(job_id).pool_info.auto_pool_specification.keep_alive is True
+
+    for other in (info(task_slots_per_node=3), models.BatchPoolInfo(pool_id="p")):
+        with pytest.raises(ResourceExistsError) as refused:
+            client.update_job(job_id, models.BatchJobUpdateOptions(pool_info=other))
+        assert refused.value.error.code == "PropertyCannotBeUpdated"
+    both = models.BatchPoolInfo(pool_id="p", auto_pool_specification=info().auto_pool_specification)
+    with pytest.raises(HttpResponseError, match="Exactly one"):
+        client.update_job(job_id, models.BatchJobUpdateOptions(pool_info=both))
+    pool_id = client.get_job(job_id).execution_info.pool_id
+    client.begin_delete_job(job_id).result()
+    client.begin_delete_pool(pool_id)
 
 
 def test_lists_of_jobs(client: BatchClient) -> None:

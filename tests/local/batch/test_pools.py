@@ -298,3 +298,24 @@ def test_subnets_of_other_subscriptions_cannot_be_reached(client: BatchClient) -
             with pytest.raises(HttpResponseError) as refused:
                 attempt()
             assert refused.value.error.code == "InvalidPropertyValue"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {
+            "virtual_machine_image_id": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/gallery/g/images/i"
+        },
+        {"virtual_machine_image_id": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/disks/d"},
+        {"virtual_machine_image_id": "my-image"},
+        {"shared_gallery_image_id": "/communityGalleries/g/images/i"},
+        {"community_gallery_image_id": "/communityGalleries/g/images/i/versions/1/2"},
+    ],
+)
+def test_images_of_ones_own_lie_in_galleries(client: BatchClient, image: dict[str, str]) -> None:
+    configuration = models.VirtualMachineConfiguration(
+        image_reference=models.BatchVmImageReference(**image), node_agent_sku_id="batch.node.ubuntu 22.04"
+    )
+    with pytest.raises(HttpResponseError, match="must be of the format") as refused:
+        add_pool(client, nodes=0, virtual_machine_configuration=configuration)
+    assert refused.value.error.code == "InvalidPropertyValue"

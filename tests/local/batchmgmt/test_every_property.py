@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from azure.batch import BatchClient
 
+from tests.local.batch.test_every_property import COMPUTE
 from tests.local.batchmgmt.conftest import Management
 from tests.local.batchmgmt.test_pools import MACHINE
 from tests.local.every_property import SECRETS, Filler, lost
@@ -19,7 +20,7 @@ OWN: dict[str, Any] = {
     "vmSize": "small",
     "virtualMachineConfiguration.imageReference": [
         MACHINE["virtualMachineConfiguration"]["imageReference"],
-        {"id": "/subscriptions/s/image"},
+        {"id": f"{COMPUTE}/galleries/g/images/i"},
     ],
     "nodeAgentSkuId": "batch.node.ubuntu 22.04",
     "scaleSettings": [FIXED, {"autoScale": {"formula": "$TargetDedicatedNodes=0;", "evaluationInterval": "PT8M"}}],
