@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import azbatchwrap
 from azbatchwrap import errors
@@ -22,6 +26,16 @@ def test_every_error_comes_through_the_front_door():
 
 def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(azbatchwrap, "NoSuchThing")
+
+
+@pytest.mark.parametrize("kind", [azbatchwrap.AzureBatch, azbatchwrap.AzureBatchStorage])
+def test_every_call_that_the_docs_name_has_its_java_spelling(kind: type) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "wrapper.md").read_text()
+    named = {name for name in re.findall(r"\b([a-z]+(?:_[a-z]+)+)\(", text) if hasattr(kind, name)}
+    assert named
+    for name in named:
+        java = re.sub("_([a-z])", lambda match: match[1].upper(), name)
+        assert getattr(kind, java, None) is getattr(kind, name), java
 
 
 def test_the_package_itself_loads_no_sdk():

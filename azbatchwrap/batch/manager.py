@@ -597,6 +597,10 @@ class AzureBatch:
     addTasksFromManifestFile = add_tasks_from_manifest_file
     waitForTasks = wait_for_tasks
     getResults = get_results
+    waitForPool = wait_for_pool
+    sealJob = seal_job
+    terminateJob = terminate_job
+    cleanUp = clean_up
 
 
 def _known(record: TaskRecord, names_there: frozenset[str]) -> TaskRecord:
