@@ -25,6 +25,11 @@ _REFUSAL = (
 opened: ContextVar[list[Session] | None] = ContextVar("dry sessions", default=None)
 
 
+def is_planning() -> bool:
+    """Whether a script is being planned: its futures end at once, with nothing."""
+    return opened.get() is not None
+
+
 @contextlib.contextmanager
 def dry_sessions() -> Iterator[list[Session]]:
     """Every session opened in this block is dry; they are in the list, and closed at its end.

@@ -150,9 +150,11 @@ def as_completed(
     ``progress`` shows how far they are, on standard error or where the given `Progress` draws.
     Raises TimeoutError after ``timeout`` seconds.
     """
+    from .dry import is_planning  # late: it imports this module
+
     given = list(futures)
     ended = concurrent.futures.as_completed(given, timeout)
-    if progress is False:
+    if progress is False or is_planning():
         yield from ended
         return
     if progress is not True:

@@ -116,6 +116,16 @@ def test_a_script_that_fails_shows_its_own_traceback(
     assert "runpy" not in done.stderr
 
 
+def test_a_planned_script_shows_no_progress_of_its_own(local_stack: LocalStack, tmp_path: Path) -> None:
+    script = SCRIPT.format(project=f"plan-{secrets.token_hex(3)}")
+    waiting = "print(list(as_completed(futures, progress=True)))"
+    script = script.replace("print(session.gather(futures))", waiting).replace("import P", "import as_completed, P")
+    (tmp_path / "driver.py").write_text(script)
+    said = local_stack.run("plan", "driver.py", folder=tmp_path)
+    assert "planned: 50 tasks" in said.stdout
+    assert "failed" not in said.stderr
+
+
 def test_a_script_may_exit(local_stack: LocalStack, tmp_path: Path) -> None:
     script = SCRIPT.format(project=f"plan-{secrets.token_hex(3)}")
     (tmp_path / "driver.py").write_text(f"{script}\nimport sys\nsys.exit(0)\n")
