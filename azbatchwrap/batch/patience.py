@@ -15,8 +15,8 @@ _Result = TypeVar("_Result")
 
 #: Seconds to wait for room unless somebody says otherwise: an autoscaled pool tries six times in them.
 DEFAULT_PATIENCE = 1800.0
-#: Refusals that another pool's or job's end takes away.
-QUOTA_CODES = frozenset({"ActiveJobAndScheduleQuotaReached", "PoolQuotaReached"})
+#: Refusals that the end of some pool or job takes away.
+PASSING_CODES = frozenset({"ActiveJobAndScheduleQuotaReached", "PoolQuotaReached", "PoolBeingDeleted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,17 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
 
     def wait_out(self, create: Callable[[], _Result]) -> _Result:
-        """Call ``create`` until no quota stands in its way. Raises its Conflict when patience ends, at once for any other."""
+        """Call ``create`` until no quota, and nothing that is being deleted, stands in its way.
+
+        Raises its Conflict when patience ends, at once for any other.
+        """
         deadline = self.clock() + self.seconds
         told = False
         while True:
             try:
                 return create()
             except Conflict as error:
-                if error.code not in QUOTA_CODES or self.clock() >= deadline:
+                if error.code not in PASSING_CODES or self.clock() >= deadline:
                     raise
                 if not told:
                     self.progress.message(f"waiting for room, {self.seconds:g} s at most: {error}")

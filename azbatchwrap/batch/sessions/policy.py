@@ -17,9 +17,9 @@ from azbatchwrap.batch.formula import Scale, read_formula
 from azbatchwrap.batch.node_setup import NodeSetup
 from azbatchwrap.batch.plan import PoolWish
 from azbatchwrap.batch.pools import PoolPlan
-from azbatchwrap.batch.service import Json
+from azbatchwrap.batch.service import Json, at
 from azbatchwrap.config import PoolSettings
-from azbatchwrap.errors import ConfigurationError, Conflict, NotFound, PoolError
+from azbatchwrap.errors import ConfigurationError, Conflict
 from azbatchwrap.manifest import parse_duration
 
 if TYPE_CHECKING:
@@ -127,33 +127,35 @@ def ensure_pool(batch: AzureBatch, policy: PoolPolicy) -> str:
     settings, project = batch.settings.pool, batch.storage.project
     pool_id = pool_id_of(policy, settings, project)
     now = datetime.now(timezone.utc)
-    try:
-        pool = batch.pools.get(pool_id)
-    except NotFound:
-        plan = PoolPlan(
-            pool_id,
-            policy.vm_size or settings.vm_size,
-            policy.nodes,
-            policy.spot_nodes,
-            policy.slots or settings.slots_per_node,
-            metadata={POLICY: policy.hash(settings, project)},
-            formula=policy.scale(now).formula(),
-            **policy.setup(),
-        )
-        try:
-            batch.patience.wait_out(lambda: batch.pools.create(plan))
-        except Conflict as error:
-            # Another session was faster.
-            if error.code != "PoolExists" and error.status != PRECONDITION_FAILED:
-                raise
+    pool = batch.service.find(at("pools", pool_id))
+    if pool is None or pool.get("state") == "deleting":
+        _make(batch, policy, pool_id, now)
     else:
         _wake(batch, policy, pool, now)
     return batch.use_existing_pool(pool_id)
 
 
+def _make(batch: AzureBatch, policy: PoolPolicy, pool_id: str, now: datetime) -> None:
+    settings, project = batch.settings.pool, batch.storage.project
+    plan = PoolPlan(
+        pool_id,
+        policy.vm_size or settings.vm_size,
+        policy.nodes,
+        policy.spot_nodes,
+        policy.slots or settings.slots_per_node,
+        metadata={POLICY: policy.hash(settings, project)},
+        formula=policy.scale(now).formula(),
+        **policy.setup(),
+    )
+    try:
+        batch.patience.wait_out(lambda: batch.pools.create(plan))
+    except Conflict as error:
+        # Another session was faster.
+        if error.code != "PoolExists" and error.status != PRECONDITION_FAILED:
+            raise
+
+
 def _wake(batch: AzureBatch, policy: PoolPolicy, pool: Json, now: datetime) -> None:
-    if pool.get("state") == "deleting":
-        raise PoolError(f"pool {pool['id']} is being deleted; wait until it is gone", pool_id=pool["id"])
     wish, there = policy.scale(now), read_formula(pool.get("autoScaleFormula", ""))
     if there is not None and replace(there, wanted=now) == wish:
         age = (now - there.wanted).total_seconds()

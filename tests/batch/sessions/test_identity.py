@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from azbatchwrap.batch import AzureBatch, Registry
 from azbatchwrap.batch.access import chosen_identity
 from azbatchwrap.batch.service import at
 from azbatchwrap.batch.sessions import PoolPolicy, Session
 from azbatchwrap.errors import ConfigurationError
+from azbatchwrap.storage import AzureBatchStorage
 from tests.batch.sessions.conftest import DEADLINE
 from tests.fixtures_aml import AmlStack
 
@@ -35,6 +37,21 @@ def test_a_pool_with_an_identity_is_made_by_the_management_plane(
         assert pool["startTask"]["userIdentity"]["autoUser"] == {"scope": "pool", "elevationLevel": "admin"}
         assert pool["enableAutoScale"]
         session.manager.delete_pool(pool["id"])
+
+
+def test_registries_are_signed_in_to_as_the_pool(aml_stack: AmlStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    aml_stack.use(monkeypatch)
+    registries = [Registry("mine.azurecr.io"), Registry("other.io", "me", "secret")]
+    with AzureBatch(AzureBatchStorage(aml_stack.settings(project="registries"))) as batch:
+        plan = {"container": "mine.azurecr.io/tool:1", "registries": registries, "identity": IDENTITY}
+        pool_id = batch.create_pool(node_count=0, **plan)
+        configured = batch.pools.get(pool_id)["virtualMachineConfiguration"]["containerConfiguration"]
+        batch.delete_pool(pool_id)
+    assert configured["containerImageNames"] == ["mine.azurecr.io/tool:1"]
+    own, other = configured["containerRegistries"]
+    assert own == {"registryServer": "mine.azurecr.io", "identityReference": {"resourceId": IDENTITY}}
+    assert (other["registryServer"], other["username"]) == ("other.io", "me")
+    assert "secret" not in json.dumps(configured)
 
 
 def test_nodes_open_storage_as_their_pool(

@@ -16,6 +16,7 @@ from azbatchwrap.batch.sessions.policy import ensure_pool, pool_id_of
 from azbatchwrap.config import PoolSettings
 from azbatchwrap.errors import ConfigurationError, ServiceError
 from azbatchwrap.local.batch.autoscale import PoolNow, SampleHistory, evaluate
+from tests.fixtures_service import wait_until
 from tests.fixtures_stack import LocalStack
 from tests.wheels import wheel
 
@@ -106,6 +107,22 @@ def test_a_policys_pool_is_resized_by_its_formula(local_stack: LocalStack) -> No
         assert session.manager.wait_for_pool(pool_id, DEADLINE) == 3
         shown = local_stack.run("pool", "show", pool_id).stdout
         assert "a formula: 3 nodes and 0 spot nodes, until 10 minutes after the last task" in shown
+        session.manager.delete_pool(pool_id)
+
+
+def test_a_pool_that_is_on_its_way_out_is_made_again(local_stack: LocalStack, work: ModuleType, tmp_path: Path) -> None:
+    settings = local_stack.settings(project=f"again-{secrets.token_hex(3)}")
+    with Session(settings=settings, pool=PoolPolicy.small()) as session:
+        # A task that has to be ended first keeps the pool in its deletion for a moment.
+        session.submit(work.hold, str(tmp_path))
+        wait_until((tmp_path / "running").exists)
+        pool_id = session.pool_id()
+        before = session.manager.pools.get(pool_id)["creationTime"]
+        session.manager.delete_pool(pool_id)
+        assert ensure_pool(session.manager, PoolPolicy.small()) == pool_id
+        assert session.manager.pools.get(pool_id)["creationTime"] > before
+        session.close(wait=False, cancel=True)
+    with Session(settings=settings) as session:
         session.manager.delete_pool(pool_id)
 
 
