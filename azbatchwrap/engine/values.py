@@ -73,10 +73,11 @@ def restore(mark: dict[str, Any]) -> Any:
         import io
 
         return import_module("numpy").load(io.BytesIO(base64.b64decode(mark["data"])), allow_pickle=False)
-    if kind == "dataframe":
+    if kind in ("dataframe", "series"):
         import io
 
-        return import_module("pandas").read_json(io.StringIO(mark["data"]), orient="table")
+        frame = import_module("pandas").read_json(io.StringIO(mark["data"]), orient="table")
+        return frame if kind == "dataframe" else frame["values"].rename(mark["name"])
     raise ArgumentError(f"a value of the unknown kind {kind!r}")
 
 
@@ -134,6 +135,9 @@ def _scientific(value: Any) -> Any:
             return {MARK: "ndarray", "data": base64.b64encode(target.getvalue()).decode()}
     if library == "pandas" and type(value).__name__ == "DataFrame":
         return {MARK: "dataframe", "data": value.to_json(orient="table")}
+    if library == "pandas" and type(value).__name__ == "Series":
+        data = value.to_frame("values").to_json(orient="table")
+        return {MARK: "series", "name": None if value.name is None else str(value.name), "data": data}
     return None
 
 

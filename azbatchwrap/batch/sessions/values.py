@@ -72,6 +72,9 @@ def _marked(value: Any, *, by_pickle: bool, where: str) -> Any:
             return {MARK: "ndarray", "data": base64.b64encode(target.getvalue()).decode()}
     if library == "pandas" and type(value).__name__ == "DataFrame" and not by_pickle:
         return {MARK: "dataframe", "data": value.to_json(orient="table")}
+    if library == "pandas" and type(value).__name__ == "Series" and not by_pickle:
+        data = value.to_frame("values").to_json(orient="table")
+        return {MARK: "series", "name": None if value.name is None else str(value.name), "data": data}
     return _as_pickle(value, by_pickle=by_pickle, where=where)
 
 
@@ -122,8 +125,9 @@ def _restored(mark: dict[str, Any], *, by_pickle: bool) -> Any:
         import numpy as np  # type: ignore[import-not-found,unused-ignore] # the user's, where there is one
 
         return np.load(io.BytesIO(base64.b64decode(mark["data"])), allow_pickle=False)
-    if kind == "dataframe":
+    if kind in {"dataframe", "series"}:
         import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-        return pd.read_json(io.StringIO(mark["data"]), orient="table")
+        frame = pd.read_json(io.StringIO(mark["data"]), orient="table")
+        return frame if kind == "dataframe" else frame["values"].rename(mark["name"])
     raise AzBatchWrapError(f"the result is a {kind}, which this session does not read (pickle=True reads pickles)")

@@ -126,16 +126,23 @@ def test_with_pickle_everything_travels(value: Any) -> None:
     assert type(found) is type(value)
 
 
-def test_numpy_and_pandas_travel() -> None:
+def test_numpy_travels() -> None:
     np = pytest.importorskip("numpy")
-    pd = pytest.importorskip("pandas")
     array = np.arange(12, dtype="float32").reshape(3, 4)
     back = there_and_back(array, by_pickle=False)
     assert back.dtype == array.dtype
     assert (back == array).all()
     assert there_and_back({"a": [np.int64(3), np.float64(0.5)]}, by_pickle=False) == {"a": [3, 0.5]}
-    frame = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
+
+
+def test_pandas_travels() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]}, index=["first", "second"])
     assert there_and_back(frame, by_pickle=False).equals(frame)
+    for series in (frame["x"], frame["y"].rename(None), frame.set_index("x")["y"]):
+        back = there_and_back([series], by_pickle=False)[0]
+        assert back.equals(series)
+        assert (back.name, back.index.name) == (series.name, series.index.name)
 
 
 def test_a_result_that_is_not_read_here() -> None:
