@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import orjson
@@ -304,20 +305,20 @@ def find_extension(service: Service, request: Request) -> Response:
 
 
 async def upload_logs(service: Service, request: Request) -> Response:
-    """Upload what this service logged of the node to the container asked for."""
+    """Upload what is known of the node. The answer comes before the end, and says nothing of what goes wrong."""
     node = _found(service, request)
     body = request.read(shapes.LOGS_UPLOAD)
     account = service.settings.account
-    digest = f"{hash(node.id) & (2**64 - 1):016x}"
+    digest = hashlib.sha256(account.encode()).hexdigest()[:16]
     folder = f"{account}-{digest}/{node.pool.id.lower()}/{node.id}/{request.request_id}"
     times = {"startTime", "endTime"}
     container = {name: value for name, value in body.items() if name not in times} | {"path": folder}
-    count = await service.upload_node_logs(node, container)
+    await service.settle(service.spawn(service.upload_node_logs(node, container), f"upload of {node.id}'s log"))
     answered = {
         "odata.metadata": (
             f"{request.base}/$metadata#Microsoft.Azure.Batch.Protocol.Entities.UploadBatchServiceLogsResult"
         ),
         "virtualDirectoryName": folder,
-        "numberOfFilesUploaded": count,
+        "numberOfFilesUploaded": 1,
     }
     return Response(200, orjson.dumps(answered), ((b"dataserviceid", request.url.encode()),))

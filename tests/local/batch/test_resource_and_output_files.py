@@ -9,6 +9,7 @@ import pytest
 from azure.batch import BatchClient, models
 from azure.storage.blob import BlobServiceClient, ContainerClient, ContainerSasPermissions, generate_container_sas
 
+from tests.fixtures_service import BatchService, wait_until
 from tests.fixtures_stack import RunningAzurite
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed, new_id, read_file
 
@@ -141,5 +142,20 @@ def test_a_start_task_with_files_and_node_logs(
             start_time=dt.datetime.now(dt.timezone.utc),
         ),
     )
-    names = list(container.list_blob_names(name_starts_with=result.virtual_directory_name))
+    names = wait_until(lambda: list(container.list_blob_names(name_starts_with=result.virtual_directory_name)))
     assert len(names) == result.number_of_files_uploaded == 1
+
+
+def test_where_the_logs_of_a_node_go_is_not_asked_before_the_answer(batch_service: BatchService) -> None:
+    """As the service has it: the container may be anywhere; what went wrong is in the log."""
+    nowhere = models.UploadBatchServiceLogsOptions(
+        container_url="http://127.0.0.1:9/none?sig=secret", start_time=dt.datetime.now(dt.timezone.utc)
+    )
+    with batch_service.client() as client:
+        pool_id = add_pool(client)
+        (node,) = client.list_nodes(pool_id)
+        result = client.upload_node_logs(pool_id, node.id, nowhere)
+    assert result.number_of_files_uploaded == 1
+    assert result.virtual_directory_name.startswith(batch_service.account)
+    wait_until(lambda: f"the log of node {node.id} was not uploaded" in batch_service.log)
+    assert "secret" not in batch_service.log

@@ -15,6 +15,7 @@ from azure.batch import BatchClient, models
 from azure.storage.blob import ContainerClient
 
 from azbatchwrap.local.stack import Stack
+from tests.fixtures_service import wait_until
 from tests.local.batch.conftest import add_job, add_task, completed, read_file
 from tests.local.batchmgmt.conftest import TIMEOUT, Management
 from tests.local.batchmgmt.test_pools import IDENTITY, properties
@@ -122,7 +123,7 @@ def test_an_identity_takes_the_logs_of_a_node(client: BatchClient, container: Co
     )
     told = client.upload_node_logs(pool_id, node.id, wanted)
     assert told.number_of_files_uploaded == 1
-    assert list(container.list_blob_names(name_starts_with=told.virtual_directory_name))
+    wait_until(lambda: list(container.list_blob_names(name_starts_with=told.virtual_directory_name)))
 
 
 def test_an_identity_that_the_pool_lacks_opens_nothing(
