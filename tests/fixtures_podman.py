@@ -42,7 +42,7 @@ class Podman:
     variables: dict[str, str]
 
     def __call__(
-        self, *words: str | Path, stdin: bytes | None = None, seconds: float = 60
+        self, *words: str | Path, stdin: bytes | None = None, seconds: float = 180
     ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             ["podman", *map(str, words)],
