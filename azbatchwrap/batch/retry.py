@@ -12,6 +12,7 @@ from azbatchwrap import names
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.manifest import TaskRecord
 
+from .access import AccessKind
 from .service import Json, Service, at
 from .tasks import ARGS_FILE, submission_index
 
@@ -34,7 +35,9 @@ def retry_failed(batch: AzureBatch, job_id: str, *, pool_id: str | None = None) 
     if not records:
         return None
     batch.use_files_of_job(job_id, pool_id=pool_id)
-    again = batch.create_a_job(output_container=batch.jobs.facts(job_id).output_container)
+    facts = batch.jobs.facts(job_id)
+    access: AccessKind | None = "identity" if facts.identity else None
+    again = batch.create_a_job(output_container=facts.output_container, access=access)
     batch.add_tasks_to_job(again, records)
     batch.seal_job(again)
     return again

@@ -13,6 +13,7 @@ import pytest
 
 from azbatchwrap.batch import AzureBatch, Registry
 from azbatchwrap.batch.access import chosen_identity
+from azbatchwrap.batch.retry import retry_failed
 from azbatchwrap.batch.service import at
 from azbatchwrap.batch.sessions import PoolPolicy, Session
 from azbatchwrap.errors import ConfigurationError
@@ -76,6 +77,27 @@ def test_nodes_open_storage_as_their_pool(
         seen = [service.get(at("jobs", total.job_id)), *service.list(at("jobs", total.job_id, "tasks"))]
         assert "sig=" not in json.dumps(seen)
         session.manager.delete_pool(session.pool_id())
+
+
+def test_failed_tasks_run_again_with_the_same_access(
+    aml_stack: AmlStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    aml_stack.use(monkeypatch)
+    (tmp_path / "1_task.py").write_text("def do_action(engine, word):\n    return int(word)\n")
+    with AzureBatchStorage(aml_stack.settings(project=f"identity-{secrets.token_hex(3)}")) as storage:
+        storage.add_task_file_path(tmp_path / "1_task.py")
+        with AzureBatch(storage) as batch:
+            pool_id = batch.create_pool(node_count=1, identity=IDENTITY)
+            job_id = batch.create_a_job(access="identity")
+            batch.add_tasks_to_job(job_id, [("1_task.py", "7"), ("1_task.py", "nothing")])
+            assert [result.value for result in batch.get_results(job_id, timeout=DEADLINE)] == [7, None]
+            again = retry_failed(batch, job_id)
+            assert again is not None
+            assert batch.jobs.facts(again).identity == IDENTITY
+            (result,) = batch.get_results(again, timeout=DEADLINE)
+            assert result.state == "failed"
+            assert "invalid literal" in str(result.error)
+            batch.delete_pool(pool_id)
 
 
 def test_an_identity_takes_over_where_no_signature_lasts() -> None:
