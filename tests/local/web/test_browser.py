@@ -114,6 +114,9 @@ def test_a_pool_has_a_map_to_walk_by_arrow_keys(person: Person, account: str) ->
 
 def test_nodes_are_filtered_by_state_and_id(person: Person, account: str) -> None:
     names = "return [...document.querySelectorAll('.map a .name')].map((name) => name.textContent)"
+    person.go("#/jobs")
+    person.find("form.filters input")  # no map is left from the test before
+    wait_until(lambda: not person.browser.execute_script(names))
     person.go("#/pools/workshop")
     both = wait_until(lambda: person.browser.execute_script(names))
     assert len(both) == 2
@@ -182,8 +185,8 @@ def test_output_grows_before_ones_eyes(person: Person, account: str) -> None:
 def test_ending_a_task_asks_first(person: Person, client: BatchClient, account: str) -> None:
     job_id = add_job(client, "workshop", id="doomed")
     add_task(client, job_id, "sleep 600", id="sleeper")
-    person.go(f"#/jobs/{job_id}/tasks/sleeper")
     wait_until(lambda: client.get_task(job_id, "sleeper").state == "running")
+    person.go(f"#/jobs/{job_id}/tasks/sleeper")
     person.sees("sleeper", "running")
     person.find("button[data-do=end-task]").send_keys(Keys.ENTER)
     person.sees("Cancel task sleeper?")
