@@ -118,6 +118,27 @@ def test_an_upload_that_is_denied_fails_a_task_that_did_well(
     completed(client, job_id, "after")
 
 
+def test_an_output_whose_name_is_no_text_fails_a_task_and_is_shown(
+    client: BatchClient, job_id: str, azurite: RunningAzurite, container: ContainerClient
+) -> None:
+    destination = models.OutputFileBlobContainerDestination(container_url=signed(azurite, container, write=True))
+    output = models.OutputFile(
+        file_pattern="out/*",
+        destination=models.OutputFileDestination(container=destination),
+        upload_options=models.OutputFileUploadConfiguration(upload_condition="taskcompletion"),
+    )
+    command = r'mkdir out && echo x > "$(printf "out/\377")" && echo y > out/good'
+    task_id = add_task(client, job_id, command, output_files=[output])
+
+    failure = completed(client, job_id, task_id).execution_info.failure_info
+
+    assert failure is not None
+    assert failure.code == "FileUploadMiscError"
+    assert {item.name: item.value for item in failure.details}["FilePath"] == r"\xff"
+    assert "good" in list(container.list_blob_names())
+    assert "wd/out/good" in [file.name for file in client.list_task_files(job_id, task_id, recursive=True)]
+
+
 def test_a_start_task_with_files_and_node_logs(
     client: BatchClient, azurite: RunningAzurite, container: ContainerClient
 ) -> None:

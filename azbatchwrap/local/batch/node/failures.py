@@ -15,10 +15,15 @@ def without_query(url: str) -> str:
     return url.partition("?")[0]
 
 
+def _shown(path: str) -> str:
+    """``path`` as text that JSON can hold: names of files need not be."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def disk(problem: OSError, code: str, what: str) -> Failure:
     """``problem`` met while writing: DiskFull when that is the reason, else ``code``."""
     reason = os.strerror(problem.errno) if problem.errno else str(problem)
-    details = (("FilePath", what), ("Message", reason))
+    details = (("FilePath", _shown(what)), ("Message", reason))
     if problem.errno in _FULL:
         return Failure(SERVER_ERROR, "DiskFull", "There is no space left on the node's disk", details)
     return Failure(SERVER_ERROR, code, "A file or folder of the task could not be written on the node", details)
@@ -49,7 +54,7 @@ def upload(code: str, url: str, path: str, reason: str) -> Failure:
         "FileUploadAccessDenied": "Access to the container of an output file was denied",
         "FileUploadMiscError": "An output file could not be uploaded",
     }
-    details = (("FilePath", path), ("Destination", without_query(url)), ("Message", reason))
+    details = (("FilePath", _shown(path)), ("Destination", without_query(url)), ("Message", reason))
     return Failure(USER_ERROR, code, messages[code], details)
 
 
