@@ -83,7 +83,7 @@ class Capacity:
         if family is not None:
             used = self._used(others, "Dedicated", size.family)
             yield Share(f"dedicated cores of {size.family}", dedicated, used, family)
-        if self.quotas.low_priority_cores is not None:
+        if spot and self.quotas.low_priority_cores is not None:
             yield Share("spot cores", spot, self._used(others, "LowPriority"), self.quotas.low_priority_cores)
 
     def _used(self, pools: Sequence[Json], kind: str, family: str | None = None) -> int:

@@ -45,11 +45,11 @@ class PlannedPool:
     least: int | None = None
 
     def __str__(self) -> str:
-        nodes = f"{self.nodes}" if self.least in {None, self.nodes} else f"{self.least} to {self.nodes}"
-        spot = f" and {self.spot_nodes} spot nodes" if self.spot_nodes else ""
+        nodes = many(self.nodes, "node") if self.least in {None, self.nodes} else f"{self.least} to {self.nodes} nodes"
+        spot = f" and {many(self.spot_nodes, 'spot node')}" if self.spot_nodes else ""
         scaled = "scaled by a formula" if self.formula else "fixed"
         made = "would be made" if self.is_new else "is used again"
-        return f"{self.pool_id} {made}: {nodes} nodes{spot} ({scaled}) of {self.vm_size}, {self.slots} slots each"
+        return f"{self.pool_id} {made}: {nodes}{spot} ({scaled}) of {self.vm_size}, {many(self.slots, 'slot')} each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,16 @@ class Plan:
     def _cost(self, task_seconds: float | None, price: Price | None) -> str:
         if task_seconds is None:
             return "unknown until a task's duration is given"
-        hours = f"{self.node_hours(task_seconds):.2f} node-hours"
+        total, nodes = self.node_hours(task_seconds), self.pool.nodes + self.pool.spot_nodes
+        hours = f"{total:.2f} node-hours" + (f" (at least {total / nodes:.2f} hours)" if nodes else "")
         if price is not None:
             return f"{hours}, {self.cost(task_seconds, price):.2f} {price.currency}".rstrip()
         return f"{hours}, for nothing on this machine" if self.is_local else f"{hours}; no price was given"
+
+
+def many(count: int, noun: str) -> str:
+    """So many of them, in words."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def planned_files(batch: AzureBatch, files: Mapping[str, Path | bytes]) -> tuple[PlannedFile, ...]:

@@ -145,7 +145,7 @@ def test_quota_sizes_and_money(aml_stack: AmlStack, tmp_path: Path) -> None:
     for line in (
         "VM size: Standard_D2s_v3: 2 cores, 8 GB, standardDSv3Family",
         "1 to 4 nodes (scaled by a formula) of standard_d2s_v3",
-        "50.00 node-hours, 5.00 EUR",
+        "50.00 node-hours (at least 12.50 hours), 5.00 EUR",
     ):
         assert line in said.stdout
     assert re.search(r"quota: dedicated cores: 8 wanted, \d+ in use, 350 allowed$", said.stdout, re.MULTILINE)
