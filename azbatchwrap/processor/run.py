@@ -25,13 +25,12 @@ from azbatchwrap.processor.worker import Worker, WorkerOptions
 from azbatchwrap.progress import Progress
 from azbatchwrap.queues import Queue
 
-#: To be fair to tenants a worker must see more than the front of its queue.
-FAIR_WINDOW = 8
+#: Claims at hand for each request in flight, at most: where requests come and go fast, and always where tenants share,
+#: for which a worker must see more than the front of its queue.
+WINDOW = 8
 #: Seconds between reports of progress.
 REPORT_INTERVAL = 0.5
 _RESULTS = "results"
-#: From this concurrency on, requests come and go so fast that claims in larger batches pay.
-MANY = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,9 @@ async def processor(lines: Sequence[Line], options: RunOptions) -> AsyncIterator
         sources = []
         for line in lines:
             await stack.enter_async_context(line.queue)
-            prefetch = concurrency * (FAIR_WINDOW if by_tenant else 1 if concurrency < MANY else 4)
-            settings = SourceOptions(options.lease, prefetch, line.weight, line.tier, by_tenant)
+            most = concurrency * WINDOW
+            least = most if by_tenant else concurrency
+            settings = SourceOptions(options.lease, least, most, line.weight, line.tier, by_tenant)
             spool = Spool(options.spool, line.queue.name)
             sources.append(Source(line.queue.name, line.queue, backlog, options=settings, metrics=metrics, spool=spool))
         sender = stack.enter_context(Sender(options.send, options.credentials))

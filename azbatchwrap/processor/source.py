@@ -26,8 +26,10 @@ Ending: TypeAlias = tuple[Flight, Result]
 
 #: An empty queue is asked again after the first of these, then less and less often (seconds).
 IDLE_FIRST, IDLE_CAP = 0.01, 0.25
+#: For how long the claims at hand are to last at the present rate (seconds).
+AHEAD = 0.1
 #: What one claim asks for at most, and one call of complete or retry takes.
-CLAIM_LIMIT = 100
+CLAIM_LIMIT = 200
 FLUSH_LIMIT = 500
 #: Endings that may wait for a queue that does not take them, before no more is claimed.
 ENDINGS_LIMIT = 2_000
@@ -43,10 +45,13 @@ QUEUE_BACKOFF = Backoff(attempts=None, base=0.2, cap=5.0)
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """``lease``: seconds that a claim outlives its worker. ``prefetch``: claims at hand beyond those in flight."""
+    """``lease``: seconds that a claim outlives its worker. ``least``, ``most``: claims at hand beyond those in flight;
+    so many as end within `AHEAD` seconds, for a slow worker must not keep messages from others.
+    """
 
     lease: float = 30.0
-    prefetch: int = 8
+    least: int = 8
+    most: int = 8
     weight: float = 1.0
     tier: int = 0
     by_tenant: bool = False
@@ -65,6 +70,8 @@ class Source:
         self._backlog, self._options, self._metrics, self._spool = backlog, options, metrics, spool
         self._closing = False
         self._waiting = 0  # flights in the backlog
+        self._depth = options.least  # how many there should be
+        self._ended, self._looked_at = 0, time.monotonic()
         self._room = asyncio.Event()
         self._room.set()
         self._dirty = asyncio.Event()
@@ -90,7 +97,7 @@ class Source:
     def taken(self) -> None:
         """A flight has left the backlog."""
         self._waiting -= 1
-        if self._waiting <= self._options.prefetch // 2:
+        if self._waiting <= self._depth // 2:
             self._room.set()
 
     def returned(self) -> None:
@@ -114,6 +121,7 @@ class Source:
         self._changed()
 
     def _changed(self) -> None:
+        self._ended += 1
         self._dirty.set()
         self._flushed.clear()
 
@@ -148,7 +156,8 @@ class Source:
                 self._stored.clear()
                 await self._stored.wait()
                 continue
-            wanted = min(CLAIM_LIMIT, self._options.prefetch - self._waiting)
+            self._adapt()
+            wanted = min(CLAIM_LIMIT, self._depth - self._waiting)
             if wanted <= 0:
                 self._room.clear()
                 continue
@@ -162,6 +171,13 @@ class Source:
             await asyncio.sleep(idle)
             idle = IDLE_FIRST if claims else min(IDLE_CAP, idle * 2)
 
+    def _adapt(self) -> None:
+        now = time.monotonic()
+        needed = int(self._ended / max(now - self._looked_at, 1e-6) * AHEAD)
+        self._ended, self._looked_at = 0, now
+        # A pause shall not undo at once what a rush has taught.
+        self._depth = min(self._options.most, max(self._options.least, needed, self._depth // 2))
+
     def _add(self, claims: Sequence[Claim]) -> None:
         if not claims:
             return
@@ -169,7 +185,7 @@ class Source:
         flights = [Flight(claim, self, Meta.decoded(claim.meta).tenant if by_tenant else "") for claim in claims]
         self.flights.update(flights)
         self._waiting += len(flights)
-        if self._waiting >= self._options.prefetch:
+        if self._waiting >= self._depth:
             self._room.clear()
         self._metrics.claimed.add(self.name, len(flights))
         self._backlog.add(flights)

@@ -40,7 +40,7 @@ SCRIPTS = Path(__file__).with_name("lua")
 #: Scripts for what was accepted already: they may run when the server is at its memory limit, or it would never end.
 FREEING = frozenset({"claim", "begin", "extend", "complete", "retry", "reap", "cancel", "stats"})
 #: One script holds up the whole server: what one call takes at most.
-BATCH_LIMIT = 100
+BATCH_LIMIT = 200
 #: Attempts to reconnect before a call fails.
 RECONNECTS = 3
 #: A server that does not answer within this time is gone (seconds).

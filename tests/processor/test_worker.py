@@ -238,6 +238,25 @@ async def test_the_end_hands_back_what_was_not_sent_and_finishes_the_rest(queue:
     assert {(claim.attempts, claim.failures, claim.crashes) for claim in claims} == {(0, 0, 0)}
 
 
+async def test_a_slow_worker_leaves_messages_to_others(queue: SqliteQueue, bench: Bench) -> None:
+    release = asyncio.Event()
+
+    async def hang(_req: web.Request, _body: dict[str, Any]) -> web.Response:
+        await release.wait()
+        return web.json_response({})
+
+    bench.inference.handler = hang
+    await queue.put([request(f"r{n}") for n in range(500)])
+    async with bench.running(concurrency=32):
+
+        async def full() -> bool:
+            return (await queue.stats()).leased >= 32 + 32
+
+        await until(full)
+        assert len(await queue.claim(500, 30.0)) == 500 - 64
+        release.set()
+
+
 async def test_two_workers_share_a_queue(queue: SqliteQueue, bench: Bench) -> None:
     await queue.put([request(f"r{n}") for n in range(200)])
     await asyncio.gather(bench.answer_all(), bench.answer_all())
