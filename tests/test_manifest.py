@@ -265,6 +265,7 @@ def test_a_thousand_faults_are_not_all_listed(folder: Path) -> None:
         ("task.yaml", "a: 1\n---\nb: 2\n", "not YAML"),
         ("task.jsonl", '{"TASK_MODULE": "clean.py"}\n\n{"TASK_MODULE": clean}\n', "entry 2 (line 3): column 17"),
         ("task.csv", "module,inptu\nclean.py,x\n", "'inptu' is not a known column; did you mean INPUT?"),
+        ("task.csv", "MODULE;ARG1\nclean.py;x\n", "is not a known column; put commas between the cells"),
         ("task.csv", "module,module\n", "the column TASK_MODULE is given twice"),
         ("task.csv", "module\nclean.py,x\n", "entry 1 (line 2): has 2 cells, but there are 1 columns"),
         ("task.csv", 'module\n"clean.py\n', "not CSV"),

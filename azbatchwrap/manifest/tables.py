@@ -108,6 +108,8 @@ def _columns(header: Sequence[str], faults: Faults) -> list[str]:
         name = COLUMN_NAMES.get(upper, upper)
         if name not in ENTRY_KEYS and not _ARGUMENT_COLUMN.match(name):
             hint = suggestion(upper, [*ENTRY_KEYS, *COLUMN_NAMES])
+            if ";" in title:
+                hint = "; put commas between the cells, or tabs in a .tsv, and no semicolons"
             faults.add("header", f"{shortened(title)} is not a known column{hint}")
             name = ""
         elif name in columns:
