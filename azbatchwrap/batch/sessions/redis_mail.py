@@ -7,7 +7,6 @@ engines read the password into memory from a blob, by a signature for that blob.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import secrets
 import time
@@ -71,25 +70,34 @@ class RedisMail(Mail):
         self._read.setdefault(self.reply(lane), "0")
 
     def _make(self, lane: str, expiry: datetime) -> None:
+        until = int(expiry.timestamp())
+        self._make_user(lane)
+        self._redis.zadd(REGISTER, {lane: until})
+        self._make_stream(lane)
+        self._redis.expireat(_calls(lane), until)
+
+    def _make_user(self, lane: str) -> None:
         import redis
 
-        until = int(expiry.timestamp())
-        with contextlib.suppress(redis.ResponseError):  # BUSYGROUP: it is there
-            self._redis.xgroup_create(_calls(lane), GROUP, id="0", mkstream=True)
-        self._redis.zadd(REGISTER, {lane: until})
-        self._redis.expireat(_calls(lane), until)
         digest = hashlib.sha256(self._password.encode()).hexdigest()
         allowed = [f"+{command}" for command in ENGINE_COMMANDS.split()]
+        words = ("on", f"#{digest}", "resetkeys", f"~{_prefix(lane)}*", "resetchannels", "-@all", *allowed)
         try:
-            self._redis.execute_command(
-                "ACL", "SETUSER", _user(lane), "on", f"#{digest}", "resetkeys", f"~{_prefix(lane)}*", "resetchannels",
-                "-@all", *allowed,
-            )  # fmt: skip
+            self._redis.execute_command("ACL", "SETUSER", _user(lane), *words)
         except redis.ResponseError as error:
             raise ConfigurationError(
                 f"{self._name} does not let us make a user for the engines (ACL SETUSER: {error}), "
                 "and nodes never get its own password: take a server that does, or leave REDIS_URL away"
             ) from error
+
+    def _make_stream(self, lane: str) -> None:
+        import redis
+
+        try:
+            self._redis.xgroup_create(_calls(lane), GROUP, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):  # it is there already
+                raise
 
     def engines_address(self, lane: str, facts: JobFacts) -> str:
         storage, blob = self._storage, f"{names.args_prefix(facts.job_id)}redis-{self.client}.json"

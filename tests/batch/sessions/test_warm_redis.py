@@ -119,3 +119,4 @@ def test_a_server_that_lets_us_make_no_users(
         settings = local_stack.settings(project="sessions", redis_url=f"redis://{user}@{place}/0")
         with open_session(settings=settings).interactive(engines=1) as warm, pytest.raises(error, match=words):
             warm.submit(work.square, 2).result(DEADLINE)
+    assert ask(server.guarded_url, "KEYS", "*") == []
