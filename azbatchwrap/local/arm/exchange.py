@@ -15,6 +15,22 @@ from azbatchwrap.local.arm.errors import ArmError, bad_request
 PAGE_SIZE = 100
 
 
+def member(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A copy of the object ``name`` inside of a body, empty when it is left out. Raises ArmError for anything else."""
+    value = holder.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise bad_request(f"The value of '{name}' must be an object.")
+    return dict(value or {})
+
+
+def members(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The same for a list of objects."""
+    value = holder.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise bad_request(f"The value of '{name}' must be a list of objects.")
+    return value
+
+
 @dataclass(slots=True)
 class Request:
     """What a client asks. Header and query names are lower-case; ``base`` is our address as the client wrote it.

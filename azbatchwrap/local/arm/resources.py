@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from azbatchwrap.local.arm import ids, operations
 from azbatchwrap.local.arm.errors import ArmError, conflict, group_not_found, resource_not_found
-from azbatchwrap.local.arm.exchange import Answer, Request, page
+from azbatchwrap.local.arm.exchange import Answer, Request, member, page
 from azbatchwrap.local.arm.faults import Provisioning
 from azbatchwrap.local.arm.ids import ResourceId
 
@@ -132,6 +132,7 @@ class Resources:
 
     def put(self, rid: ResourceId, body: Document, how: Provisioning | None = None) -> tuple[Document, Document | None]:
         """Make or replace a resource; returns it and the operation (``None`` when that took no operation)."""
+        _check(body)
         rid = self.spelled(rid)
         self._require_group(rid)
         kind = self.type_of(rid)
@@ -146,6 +147,7 @@ class Resources:
 
     def patch(self, rid: ResourceId, body: Document) -> tuple[Document, Document | None]:
         """Merge into a resource: objects key by key, tags as a whole."""
+        _check(body)
         document = self.require(rid)
         _refuse_while_busy(document)
         rid = self.spelled(rid)
@@ -272,6 +274,12 @@ class Resources:
         raise ArmError(
             404, "ParentResourceNotFound", f"Failed to perform the operation because '{parent.text}' was not found."
         )
+
+
+def _check(body: Document) -> None:
+    """Raises ArmError unless what is an object in every resource is one here."""
+    for name in ("properties", "tags"):
+        member(body, name)
 
 
 def _refuse_while_busy(document: Document | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from azbatchwrap.config import parse_storage
 from azbatchwrap.local.arm import accounts, groups, ids
 from azbatchwrap.local.arm.errors import bad_request, conflict
-from azbatchwrap.local.arm.exchange import Answer, Request, page
+from azbatchwrap.local.arm.exchange import Answer, Request, member, page
 from azbatchwrap.local.arm.ids import ResourceId
 from azbatchwrap.local.arm.names import SUBSCRIPTION
 from azbatchwrap.local.arm.operations import timestamp
@@ -55,8 +55,8 @@ class Accounts:
         if before is None and _exists(arm, ACCOUNT, rid.name):
             raise conflict(f"The account {rid.name} is in another resource group.", "AccountAlreadyExists")
         properties = document["properties"]
-        storage = properties.get("autoStorage") or (before or {}).get("properties", {}).get("autoStorage")
-        if storage is not None:
+        storage = member(properties, "autoStorage") or member((before or {}).get("properties", {}), "autoStorage")
+        if storage:
             properties["autoStorage"] = {"lastKeySync": timestamp(), "authenticationMode": "StorageKeys", **storage}
         properties.setdefault("poolAllocationMode", "BatchService")
         properties.setdefault("publicNetworkAccess", "Enabled")

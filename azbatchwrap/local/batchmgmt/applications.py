@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from azbatchwrap.local.arm import ids
 from azbatchwrap.local.arm.blobs import Blobs
 from azbatchwrap.local.arm.errors import ArmError, bad_request, conflict
-from azbatchwrap.local.arm.exchange import Answer, Request
+from azbatchwrap.local.arm.exchange import Answer, Request, member
 from azbatchwrap.local.arm.ids import ResourceId
 from azbatchwrap.local.arm.operations import timestamp
 from azbatchwrap.local.arm.resources import Document
@@ -60,7 +60,7 @@ class Applications:
             "defaultVersion": properties.get("defaultVersion"),
         }
         active = self._active(arm, rid) if before is not None else {}
-        if properties["defaultVersion"] and properties["defaultVersion"] not in active:
+        if properties["defaultVersion"] and str(properties["defaultVersion"]) not in active:
             raise ArmError(
                 404,
                 "ApplicationPackageNotFound",
@@ -178,7 +178,7 @@ def show_application(_arm: Arm, document: Document) -> Document:
 
 
 def _properties(request: Request) -> Document:
-    return dict(request.json().get("properties") or {}) if request.body.strip() else {}
+    return member(request.json(), "properties") if request.body.strip() else {}
 
 
 def _parent(rid: ResourceId) -> ResourceId:

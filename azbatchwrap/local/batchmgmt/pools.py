@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from azbatchwrap.local.arm import ids
 from azbatchwrap.local.arm.errors import ArmError, bad_request
-from azbatchwrap.local.arm.exchange import Answer, Request, page
+from azbatchwrap.local.arm.exchange import Answer, Request, member, members, page
 from azbatchwrap.local.arm.router import Route
 from azbatchwrap.local.batchmgmt.account import require
 from azbatchwrap.local.batchmgmt.names import ACCOUNT
@@ -90,20 +90,20 @@ class Pools:
     async def put(self, arm: Arm, request: Request) -> Answer:
         """Make a pool; one that is there is changed to what the body says."""
         account, name, body = require(arm, request)["id"], request.names[3], request.json()
-        properties = dict(body.get("properties") or {})
+        properties = member(body, "properties")
         if await self._exists(name):
             await self._change(name, properties)
         else:
             await self._service.data("POST", "/pools", _to_data(name, properties))
         if body.get("identity") is not None:
-            await self._identify(name, body["identity"])
+            await self._identify(name, member(body, "identity"))
         return _answer(account, await self._service.data("GET", f"/pools/{name}"))
 
     async def patch(self, arm: Arm, request: Request) -> Answer:
         account, name, body = require(arm, request)["id"], request.names[3], request.json()
-        await self._change(name, dict(body.get("properties") or {}))
+        await self._change(name, member(body, "properties"))
         if body.get("identity") is not None:
-            await self._identify(name, body["identity"])
+            await self._identify(name, member(body, "identity"))
         return _answer(account, await self._service.data("GET", f"/pools/{name}"))
 
     async def delete(self, arm: Arm, request: Request) -> Answer:
@@ -137,11 +137,13 @@ class Pools:
         changes = {key: wanted[key] for key in _CHANGES if key in wanted and not _is_met(wanted[key], there.get(key))}
         if changes:
             await self._service.data("PATCH", f"/pools/{name}", changes)
-        scale = properties.get("scaleSettings") or {}
-        if scale.get("autoScale"):
-            await self._service.data("POST", f"/pools/{name}/enableautoscale", _autoscale(scale["autoScale"]))
-        elif scale.get("fixedScale"):
-            await self._resize(name, scale["fixedScale"])
+        scale = member(properties, "scaleSettings")
+        if formula := member(scale, "autoScale"):
+            settings = _autoscale(formula)
+            if not _is_met({"enableAutoScale": True, **settings}, there):
+                await self._service.data("POST", f"/pools/{name}/enableautoscale", settings)
+        elif fixed := member(scale, "fixedScale"):
+            await self._resize(name, fixed)
 
     async def _resize(self, name: str, wanted: dict[str, Any]) -> None:
         """Only when there is something to do: a resize of an autoscaled pool turns that off first."""
@@ -158,7 +160,7 @@ class Pools:
         kind = str(identity.get("type", "None"))
         if kind not in {"None", "UserAssigned"}:
             raise bad_request(f"A pool's identity is UserAssigned or None, not {kind}.", "InvalidRequestBody")
-        resources = [_assigned(each) for each in identity.get("userAssignedIdentities") or ()]
+        resources = [_assigned(each) for each in member(identity, "userAssignedIdentities")]
         shown = {"type": kind, "userAssignedIdentities": resources} if resources else None
         await self._service.local("PUT", f"/pools/{name}", {"identity": shown} if shown else {})
 
@@ -193,24 +195,24 @@ def _is_met(wanted: Any, there: Any) -> bool:
 def _to_data(name: str, properties: dict[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = {"id": name}
     body |= {key: _to_data_words(properties[key]) for key in _SHARED if properties.get(key) is not None}
-    machine = (properties.get("deploymentConfiguration") or {}).get("virtualMachineConfiguration")
-    if machine is not None:
+    if machine := member(member(properties, "deploymentConfiguration"), "virtualMachineConfiguration"):
         body["virtualMachineConfiguration"] = _machine(machine)
     if properties.get("applicationPackages") is not None:
-        body["applicationPackageReferences"] = [_reference(each) for each in properties["applicationPackages"]]
+        body["applicationPackageReferences"] = [_reference(each) for each in members(properties, "applicationPackages")]
     if properties.get("interNodeCommunication"):
         body["enableInterNodeCommunication"] = str(properties["interNodeCommunication"]).lower() == "enabled"
-    scale = properties.get("scaleSettings") or {}
-    if scale.get("autoScale"):
-        body |= {"enableAutoScale": True, **_autoscale(scale["autoScale"])}
-    elif scale.get("fixedScale"):
-        body |= {key: value for key, value in scale["fixedScale"].items() if key != "nodeDeallocationOption"}
+    scale = member(properties, "scaleSettings")
+    if formula := member(scale, "autoScale"):
+        body |= {"enableAutoScale": True, **_autoscale(formula)}
+    else:
+        fixed = member(scale, "fixedScale")
+        body |= {key: value for key, value in fixed.items() if key != "nodeDeallocationOption"}
     return body
 
 
 def _machine(machine: dict[str, Any]) -> dict[str, Any]:
     spelled: dict[str, Any] = _to_data_words(machine)
-    image = dict(spelled.get("imageReference") or {})
+    image = member(spelled, "imageReference")
     if "id" in image:
         image["virtualMachineImageId"] = image.pop("id")
     return {**spelled, "imageReference": image}

@@ -102,3 +102,40 @@ def test_refusals_are_the_data_plane_s(management: Management, path: str) -> Non
     wrong = {**properties(), "identity": {"type": "SystemAssigned"}}
     assert management.code("PUT", path, wrong) == (400, "InvalidRequestBody")
     management.ask("DELETE", path)
+
+
+def test_a_pool_whose_formula_stays_is_not_asked_to_take_it_again(management: Management, path: str) -> None:
+    """The data plane takes a formula every 30 seconds at most."""
+    scale = {"autoScale": {"formula": "$TargetDedicatedNodes = 0;", "evaluationInterval": "PT7M"}}
+    answers = [management.ask("PUT", path, properties(scaleSettings=scale)) for _ in range(4)]
+    assert [each.status_code for each in answers] == [200] * 4
+    assert len({each.json()["etag"] for each in answers}) == 1
+    management.ask("DELETE", path)
+
+
+@pytest.mark.parametrize("wrong", [5, "text", ["a"], [[1]]])
+def test_what_is_an_object_cannot_be_something_else(management: Management, path: str, wrong: object) -> None:
+    assert management.ask("PUT", path, properties()).status_code == 200
+    machine = {"virtualMachineConfiguration": wrong}
+    image = {"virtualMachineConfiguration": {"imageReference": wrong, "nodeAgentSkuId": "batch.node.ubuntu 22.04"}}
+    bodies: list[dict[str, object]] = [
+        *({name: wrong} for name in ("properties", "identity")),
+        *(
+            {"properties": {name: wrong}}
+            for name in ("deploymentConfiguration", "scaleSettings", "applicationPackages")
+        ),
+        *({"properties": {"deploymentConfiguration": each}} for each in (machine, image)),
+        *({"properties": {"scaleSettings": {name: wrong}}} for name in ("autoScale", "fixedScale")),
+        {"identity": {"type": "UserAssigned", "userAssignedIdentities": wrong}},
+    ]
+    for body in bodies:
+        for method in ("PUT", "PATCH"):
+            assert management.ask(method, path, body).status_code == 400, (method, body)
+    application = "/applications/of-a-wrong-type"
+    for body in ({"properties": wrong}, {"properties": {"displayName": [wrong]}}):
+        assert management.ask("PUT", application, body).status_code == 400, body
+    version = management.ask("PUT", application, {"properties": {"defaultVersion": [wrong]}})
+    assert version.status_code == 404
+    for body in ({"properties": wrong}, {"tags": wrong}, {"properties": {"autoStorage": wrong}}):
+        assert management.ask("PATCH", "", body).status_code == 400, body
+    management.ask("DELETE", path)
