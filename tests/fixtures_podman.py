@@ -25,6 +25,8 @@ BASE_PYTHON = "3.11"
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 #: A build fetches Debian packages and installs Python packages (seconds).
 BUILD_SECONDS = 400
+#: Making the base and fetching the packages: a minute, on a quiet machine (seconds). After that the tests are skipped.
+FETCH_SECONDS = 300
 
 
 def without(reason: str) -> NoReturn:
@@ -185,7 +187,7 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
 def run_or_skip(command: Sequence[str]) -> None:
     """What needs the network may fail for its lack."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS / 2, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         pytest.skip(f"{command[0]} takes too long here: {error}")
     if done.returncode != 0:
