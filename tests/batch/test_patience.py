@@ -112,6 +112,17 @@ def test_a_session_says_what_it_lacks(limit: Limit, stack: LocalStack, quota: di
     assert "higher quota" in str(error)
 
 
+def test_warm_calls_wait_no_longer_for_nodes_than_their_session(limit: Limit, stack: LocalStack) -> None:
+    limit(node_quota=0)
+    settings = stack.settings(project=f"room-{secrets.token_hex(3)}")
+    with (
+        Session(settings=settings, pool=PoolPolicy.small(), patience=0.5) as session,
+        session.interactive(engines=1) as warm,
+    ):
+        error = warm.submit(math.factorial, 3).exception(DEADLINE)
+    assert isinstance(error, ResizeFailed)
+
+
 def test_a_session_waits_for_a_job(limit: Limit, stack: LocalStack) -> None:
     limit(job_quota=0)
     said = Said(lambda: limit(**AWAKE))

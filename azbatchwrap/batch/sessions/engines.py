@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import orjson
 
 from azbatchwrap import names
-from azbatchwrap.batch.health import Health
 from azbatchwrap.batch.jobs import JobFacts
 from azbatchwrap.batch.manager import Deployed
 from azbatchwrap.batch.service import at
@@ -25,6 +24,8 @@ from azbatchwrap.manifest import parse_duration
 from .mail import Mail
 
 if TYPE_CHECKING:
+    from azbatchwrap.batch.health import Health
+
     from .session import Session
 
 _log = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class Engines:
         self.count = wanted or 1
         #: Where calls go at present.
         self.lane: Lane | None = None
+        #: What waits for the lane's nodes: it knows since when there are none.
+        self._health: Health | None = None
 
     def open(self, modules: set[str]) -> Lane:
         """The lane for calls into these modules, with its engines running. Raises AzBatchWrapError."""
@@ -95,7 +98,9 @@ class Engines:
                 self.lane = None
                 self.open(modules)
                 return
-            for line in Health(self._manager.service, lane.facts.pool_id, lane.facts.job_id).check():
+            if self._health is None or self._health.job_id != lane.facts.job_id:
+                self._health = self._manager.health_of(lane.facts.pool_id, lane.facts.job_id)
+            for line in self._health.check():
                 self._session.progress.message(line)
             self._start(lane)
 
