@@ -159,6 +159,8 @@ class ProcessHost:
         except asyncio.CancelledError:
             if self._link is not None and key in self._starting:
                 self._link.send(b"drop", key)
+            else:
+                self.signal(key, signal.SIGKILL)  # it started, and nobody was told in time
             raise
 
     def signal(self, key: bytes, number: int) -> None:

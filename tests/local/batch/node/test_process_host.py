@@ -196,6 +196,27 @@ async def test_a_cancelled_spawn_leaves_no_process(host: ProcessHost, tmp_path: 
     await until(lambda: not alive(pid))
 
 
+async def test_one_cancelled_in_the_moment_it_starts_leaves_no_process_either(
+    host: ProcessHost, tmp_path: Path
+) -> None:
+    loop = asyncio.get_running_loop()
+    spawning = asyncio.ensure_future(host.spawn(["sleep", "600"], tmp_path, ENVIRONMENT))
+    started: list[int] = []
+
+    def cancel_at_once() -> None:
+        """Runs in each turn of the loop: after the helper's answer was read, before who waits for it goes on."""
+        started.extend(handle.pid for handle in host._running.values())
+        if started:
+            spawning.cancel()
+        else:
+            loop.call_soon(cancel_at_once)
+
+    loop.call_soon(cancel_at_once)
+    with pytest.raises(asyncio.CancelledError):
+        await spawning
+    await until(lambda: not alive(started[0]))
+
+
 DYING_SERVICE = """
 import asyncio, sys
 from pathlib import Path
