@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -501,6 +502,14 @@ def test_an_available_pool_becomes_the_current_one(own_desk):
     assert other.jobs.facts(job_id).pool_id == pool_id
 
 
+def wait_until_gone(batch, job_id):
+    """A job that is being deleted ends its release tasks first, and has its pool until then."""
+    deadline = time.monotonic() + PATIENCE
+    while batch.service.find(at("jobs", job_id), select=("id",)) is not None:
+        assert time.monotonic() < deadline, f"job {job_id} is still there"
+        time.sleep(0.02)
+
+
 def test_what_nothing_uses_is_cleaned_up(own_desk):
     own_desk.task("echo.py", ECHO)
     pool_id = own_desk.batch.create_pool()
@@ -510,6 +519,7 @@ def test_what_nothing_uses_is_cleaned_up(own_desk):
     own_desk.batch.get_results(job_id, timeout=PATIENCE)
     own_desk.batch.terminate_job(job_id)
     own_desk.batch.delete_a_job(job_id)
+    wait_until_gone(own_desk.batch, job_id)
     planned = own_desk.batch.clean_up(results=True, dry_run=True)
     assert planned.pools == (pool_id,)
     assert planned.containers == (own_desk.storage.output_container,)
