@@ -321,8 +321,11 @@ class Source:
         new = [(flight, result) for flight, result in endings if flight not in self._spooled]
         if not new:
             return
-        self._spooled.update(flight for flight, _ in new)
         try:
-            await asyncio.to_thread(self._spool.write, [(flight.claim, result) for flight, result in new])
+            kept = await asyncio.to_thread(self._spool.write, [(flight.claim, result) for flight, result in new])
         except OSError as error:
             log.error("%s: results cannot be kept on the disk either: %s", self.name, error)  # noqa: TRY400  one line
+            return
+        self._spooled.update(flight for flight, _ in new[:kept])
+        if kept < len(new):
+            log.error("%s: %d results cannot be kept on the disk either: it is full", self.name, len(new) - kept)

@@ -12,8 +12,9 @@ import hashlib
 import os
 import secrets
 from collections.abc import Sequence
+from io import BufferedIOBase, FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
@@ -26,7 +27,8 @@ class Spool:
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
         self._stem = hashlib.sha256(name.encode()).hexdigest()[:16]
-        self._file: IO[bytes] | None = None
+        #: Without a buffer: what it has taken is in the file.
+        self._file: FileIO | None = None
 
     def adopt(self) -> list[tuple[Claim, Result]]:
         """What workers that are gone have left; it is in this worker's file from now on."""
@@ -41,26 +43,43 @@ class Spool:
                 path.unlink()
         return found
 
-    def write(self, endings: Sequence[tuple[Claim, Result]]) -> None:
-        """Keep ``endings`` until `clear`."""
-        if self._file is None:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = self._folder / f"{self._stem}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
-            self._file = path.open("xb")
-            _locked(self._file)
-        self._file.writelines(_line(claim, result) for claim, result in endings)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def write(self, endings: Sequence[tuple[Claim, Result]]) -> int:
+        """Keep ``endings`` until `clear`; how many of them, from the first on, there was room for.
+
+        Raises OSError where no file can be made.
+        """
+        file = self._file = self._file or self._opened()
+        kept = 0
+        for claim, result in endings:
+            line, end = _line(claim, result), file.tell()
+            try:
+                whole = file.write(line) == len(line)
+            except OSError:
+                break
+            if not whole:
+                file.seek(end)
+                file.truncate()
+                break
+            kept += 1
+        os.fsync(file.fileno())
+        return kept
+
+    def _opened(self) -> FileIO:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / f"{self._stem}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        file = FileIO(path, "x")
+        _locked(file)
+        return file
 
     def clear(self) -> None:
         """The queue has all of them."""
         if self._file is not None:
-            Path(self._file.name).unlink(missing_ok=True)
+            Path(str(self._file.name)).unlink(missing_ok=True)
             self._file.close()
             self._file = None
 
 
-def _locked(file: IO[bytes]) -> bool:
+def _locked(file: FileIO | BufferedIOBase) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -18,7 +18,7 @@ import orjson
 from azbatchwrap.backoff import Backoff
 from azbatchwrap.errors import AccessDenied, ConfigurationError
 from azbatchwrap.queues.interface import Parse, Policy
-from azbatchwrap.queues.records import Code, Item, Put, Refused, Result
+from azbatchwrap.queues.records import Code, Item, Page, Put, Refused, Result
 from azbatchwrap.queues.sqlite import SqliteQueue
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class PubSubQueue(SqliteQueue):
         self._topic = f"projects/{project}/topics/{results_topic}" if results_topic else None
         self._parse = parse
         self._loops: list[asyncio.Task[None]] = []
+        self._publishing: asyncio.Task[None] | None = None
         self._published = self.path.with_name(self.path.name + ".published")
 
     async def open(self) -> None:
@@ -80,6 +81,8 @@ class PubSubQueue(SqliteQueue):
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._loops = []
+        if self._publishing is not None:
+            await asyncio.gather(self._publishing, return_exceptions=True)
         await super().close()
 
     async def _forever(self, step: Callable[[], Any]) -> None:
@@ -125,6 +128,11 @@ class PubSubQueue(SqliteQueue):
         if not page.results:
             await asyncio.sleep(LOOK_INTERVAL)
             return
+        # To be finished even when this queue is closed meanwhile: what is published and not noted is published again.
+        self._publishing = asyncio.create_task(self._publish_page(publisher, page))
+        await asyncio.shield(self._publishing)
+
+    async def _publish_page(self, publisher: Any, page: Page) -> None:
         waiting = [publisher.publish(self._topic, announcement(one), id=one.id[:1024]) for one in page.results]
         for one in waiting:
             await asyncio.to_thread(one.result, PUBLISH_TIMEOUT)
