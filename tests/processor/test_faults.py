@@ -90,7 +90,7 @@ async def test_a_redis_that_takes_its_time(
     try:
         bench.inference.latency = 0.01
         async with RedisQueue(own_redis.url) as queue:
-            await queue.put([request(f"r{n}") for n in range(200)])
+            await queue.put([request(f"r{n}") for n in range(400)])
             async with bench.running(RedisQueue(own_redis.url), lease=2.0) as worker:
                 await until(lambda: len(bench.inference.seen) > 50)
                 assert own_redis.process is not None
