@@ -12,7 +12,7 @@ import orjson
 from azbatchwrap.local.batch.errors import BatchError, bad_property
 from azbatchwrap.local.batch.exchange import Request, Response
 from azbatchwrap.local.batch.service import Service
-from azbatchwrap.local.batch.shapes import ID, Shape, anything, listed, text
+from azbatchwrap.local.batch.shapes.checks import ID, Shape, anything, listed, text
 
 PREFIX = "/_local/"
 _APPLICATION = Shape(

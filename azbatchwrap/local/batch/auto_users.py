@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from azbatchwrap.local.batch.model import Pool
-from azbatchwrap.local.batch.shapes import AUTO_USER
+from azbatchwrap.local.batch.shapes.parts import AUTO_USER
 
 log = logging.getLogger(__name__)
 

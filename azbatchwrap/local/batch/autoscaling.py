@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from azbatchwrap.local.batch import shapes, wire
+from azbatchwrap.local.batch import wire
 from azbatchwrap.local.batch.allocation import begin_resize
 from azbatchwrap.local.batch.autoscale import AutoscaleError, check
 from azbatchwrap.local.batch.autoscaler import described
@@ -14,6 +14,7 @@ from azbatchwrap.local.batch.errors import BatchError
 from azbatchwrap.local.batch.exchange import Request, Response, done
 from azbatchwrap.local.batch.model import Pool
 from azbatchwrap.local.batch.service import Service
+from azbatchwrap.local.batch.shapes import pools as shapes
 
 #: A pool's formula may be set again only after so long.
 PAUSE = 30 * wire.TICKS_PER_SECOND

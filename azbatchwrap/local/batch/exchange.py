@@ -11,7 +11,7 @@ import orjson
 
 from azbatchwrap.local.batch import wire
 from azbatchwrap.local.batch.errors import BatchError, bad_header
-from azbatchwrap.local.batch.shapes import Shape
+from azbatchwrap.local.batch.shapes.checks import Shape
 
 #: What .NET's writers like to put before UTF-8.
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

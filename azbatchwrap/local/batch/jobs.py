@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from azbatchwrap.local.batch import odata, pools, shapes, statistics, tasks, wire
+from azbatchwrap.local.batch import odata, pools, statistics, tasks, wire
 from azbatchwrap.local.batch.endings import delete_job, disable_job, job_may_be_over, move, terminate_job, watch_limit
 from azbatchwrap.local.batch.errors import BatchError, bad_property
 from azbatchwrap.local.batch.exchange import Request, Response, created, done, entity
 from azbatchwrap.local.batch.lists import answer, expands_stats, selected
 from azbatchwrap.local.batch.model import Job, Life, Node
 from azbatchwrap.local.batch.service import Service
+from azbatchwrap.local.batch.shapes import jobs as shapes
 
 _BEFORE_TASKS = (
     "priority",

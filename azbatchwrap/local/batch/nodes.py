@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 
-from azbatchwrap.local.batch import odata, shapes, wire
+from azbatchwrap.local.batch import odata, wire
 from azbatchwrap.local.batch.allocation import boot, node_view_image, vacate
 from azbatchwrap.local.batch.errors import BatchError
 from azbatchwrap.local.batch.exchange import Request, Response, done, entity
 from azbatchwrap.local.batch.lists import answer, selected
 from azbatchwrap.local.batch.model import TASK_STATES, Node
 from azbatchwrap.local.batch.service import Service
+from azbatchwrap.local.batch.shapes import nodes as shapes
 
 #: Public port of the first node's ssh, as load balancers give them out.
 FIRST_SSH_PORT = 50_000

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from azbatchwrap.local.arm.names import SUBSCRIPTION
-from azbatchwrap.local.batch import images, odata, shapes, statistics, wire
+from azbatchwrap.local.batch import images, odata, statistics, wire
 from azbatchwrap.local.batch.allocation import (
     begin_resize,
     delete_pool,
@@ -20,6 +20,7 @@ from azbatchwrap.local.batch.exchange import Request, Response, created, done, e
 from azbatchwrap.local.batch.lists import answer, expands_stats, selected
 from azbatchwrap.local.batch.model import Life, Pool
 from azbatchwrap.local.batch.service import Service
+from azbatchwrap.local.batch.shapes import pools as shapes
 
 #: Fields of the body in the order of the service's answers, around the fields that the service adds.
 _BEFORE_NODES = ("vmSize", "resizeTimeout")

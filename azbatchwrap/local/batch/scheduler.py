@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from azbatchwrap.local.batch.model import Job, Node, Pool, Run, TaskRow
-from azbatchwrap.local.batch.shapes import UNLIMITED
+from azbatchwrap.local.batch.shapes.checks import UNLIMITED
 
 if TYPE_CHECKING:
     from azbatchwrap.local.batch.service import Service

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from azbatchwrap.local.batch import jobs, odata, shapes, statistics, wire
+from azbatchwrap.local.batch import jobs, odata, statistics, wire
 from azbatchwrap.local.batch.endings import LONGEST_TIMER_SECONDS, TRANSIENT, delete_job, terminate_job
 from azbatchwrap.local.batch.errors import BatchError
 from azbatchwrap.local.batch.exchange import Request, Response, created, done, entity, tagged
 from azbatchwrap.local.batch.lists import answer, expands_stats, selected
 from azbatchwrap.local.batch.model import Job, Life, Schedule
 from azbatchwrap.local.batch.service import Service
+from azbatchwrap.local.batch.shapes import jobs as shapes
 
 #: Order of a job specification inside a schedule, which differs from that of a job.
 _SPECIFICATION = (

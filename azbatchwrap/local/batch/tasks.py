@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from azbatchwrap.local.batch import odata, shapes, wire
+from azbatchwrap.local.batch import odata, wire
 from azbatchwrap.local.batch.attempts import ENDED_BY_USER, FRESH
 from azbatchwrap.local.batch.endings import job_may_be_over
 from azbatchwrap.local.batch.errors import BatchError, bad_property, bad_query
@@ -36,6 +36,8 @@ from azbatchwrap.local.batch.model import (
 )
 from azbatchwrap.local.batch.node import Usage, split_command_line
 from azbatchwrap.local.batch.service import Service
+from azbatchwrap.local.batch.shapes import tasks as shapes
+from azbatchwrap.local.batch.shapes.checks import UNLIMITED
 from azbatchwrap.local.batch.statistics import of_task
 from azbatchwrap.local.batch.task_table import COLUMNS
 
@@ -162,7 +164,7 @@ def _row(job: Job, spec: dict[str, Any], now: int) -> tuple[Any, ...]:
     retention = None
     if constraints is None:
         spec["constraints"] = {
-            "maxWallClockTime": shapes.UNLIMITED,
+            "maxWallClockTime": UNLIMITED,
             "retentionTime": "P7D",
             "maxTaskRetryCount": job.max_retries,
         }
@@ -420,7 +422,7 @@ def replace(service: Service, request: Request) -> Response:
     if row[STATE] == COMPLETED:
         raise BatchError("TaskCompleted")
     body = orjson.loads(row[_BODY])
-    constraints = changes.get("constraints") or {"maxWallClockTime": shapes.UNLIMITED, "retentionTime": "P7D"}
+    constraints = changes.get("constraints") or {"maxWallClockTime": UNLIMITED, "retentionTime": "P7D"}
     constraints.setdefault("maxTaskRetryCount", job.max_retries)
     body["constraints"] = constraints
     retention = wire.parse_duration(constraints["retentionTime"])

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from azbatchwrap.local.batch import shapes, wire
+from azbatchwrap.local.batch import wire
 from azbatchwrap.local.batch.errors import BatchError
+from azbatchwrap.local.batch.shapes.checks import Refused, moment
+from azbatchwrap.local.batch.shapes.tasks import TASK
 
 
 @pytest.mark.parametrize(
@@ -50,8 +52,8 @@ def test_times_survive_the_wire(moment: dt.datetime) -> None:
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "2026-02-30", "now", "", 7])
 def test_what_is_no_time(text: object) -> None:
-    with pytest.raises(shapes.Refused):
-        shapes.moment(text)
+    with pytest.raises(Refused):
+        moment(text)
 
 
 def test_a_recorded_pair_of_time_and_tag() -> None:
@@ -74,7 +76,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*shapes.TASK.checks, "more"]), JSON, max_size=6))
+@given(st.dictionaries(st.sampled_from([*TASK.checks, "more"]), JSON, max_size=6))
 def test_any_json_is_either_a_task_or_refused_with_a_name(body: dict[str, object]) -> None:
     kept, refusal = outcome({"id": "t", "commandLine": "x", **body})
     assert (kept is None) != (refusal is None)
@@ -84,7 +86,7 @@ def test_any_json_is_either_a_task_or_refused_with_a_name(body: dict[str, object
 
 def outcome(body: dict[str, object]) -> tuple[dict[str, object] | None, BatchError | None]:
     try:
-        return shapes.TASK.read(body), None
+        return TASK.read(body), None
     except BatchError as refusal:
         return None, refusal
 
@@ -92,6 +94,6 @@ def outcome(body: dict[str, object]) -> tuple[dict[str, object] | None, BatchErr
 def test_a_refusal_names_the_place() -> None:
     body = {"id": "t", "commandLine": "x", "environmentSettings": [{"name": "A"}, {"value": "b"}]}
     with pytest.raises(BatchError) as refused:
-        shapes.TASK.read(body)
+        TASK.read(body)
     assert refused.value.code == "MissingRequiredProperty"
     assert dict(refused.value.values)["PropertyName"] == "environmentSettings.[1].name"
