@@ -2,9 +2,9 @@
 import { read } from "./api.js";
 import { h } from "./dom.js";
 import { progress, timeline } from "./draw.js";
+import { field, filters, pager } from "./filters.js";
 import { count, moment, pill, plural, shortNode, span } from "./words.js";
 import { failure, facts, poolLink, section, table, taskLink, tile } from "./table.js";
-import { pager } from "./view_jobs.js";
 
 const STATES = ["waiting", "blocked", "preparing", "running", "succeeded", "failed"];
 const OVER = new Set(["completed", "terminating", "deleting"]);
@@ -61,53 +61,14 @@ const reasons = (job) =>
     })),
   );
 
-function filters(job, query) {
-  const option = (state) =>
-    h("option", { value: state, selected: query.state === state }, `${state} (${count(job.counts[state])})`);
-  return h(
-    "form",
-    { class: "filters", role: "search", "aria-label": "Filter tasks" },
-    h(
-      "label",
-      {},
-      "Id begins with ",
-      h("input", {
-        type: "search",
-        name: "prefix",
-        value: query.prefix ?? "",
-        autocomplete: "off",
-        spellcheck: "false",
-      }),
-    ),
-    h("label", {}, "State ", h("select", { name: "state" }, h("option", { value: "" }, "all"), STATES.map(option))),
-    h(
-      "label",
-      {},
-      "Exit code ",
-      h("input", {
-        type: "text",
-        inputmode: "numeric",
-        name: "exit",
-        value: query.exit ?? "",
-        size: "4",
-        autocomplete: "off",
-      }),
-    ),
-    h(
-      "label",
-      {},
-      "Node ",
-      h("input", {
-        type: "search",
-        name: "node",
-        value: query.node ?? "",
-        size: "10",
-        autocomplete: "off",
-        spellcheck: "false",
-      }),
-    ),
+const taskFilters = (job, query) =>
+  filters(
+    "Filter tasks",
+    query,
+    STATES.map((state) => [state, `${state} (${count(job.counts[state])})`]),
+    field("Exit code ", "exit", query, { type: "text", inputmode: "numeric", size: "4" }),
+    field("Node ", "node", query, { size: "10" }),
   );
-}
 
 const totalOf = (job) => STATES.reduce((sum, state) => sum + job.counts[state], 0);
 
@@ -184,7 +145,7 @@ export const job = {
       section("Timeline", timeline(data.id, data.bars, data.ended ?? Date.now())),
       section(
         "Tasks",
-        filters(data, query),
+        taskFilters(data, query),
         data.page.tasks.length
           ? taskTable(data, data.page.tasks)
           : h("p", { class: "muted" }, isFiltered ? "No task is like this." : "This job has no tasks yet."),

@@ -2,6 +2,7 @@
 import { read } from "./api.js";
 import { h } from "./dom.js";
 import { progress } from "./draw.js";
+import { filters, pager } from "./filters.js";
 import { count, moment, pill, span } from "./words.js";
 import { jobLink, nothing, poolLink, table } from "./table.js";
 
@@ -24,16 +25,6 @@ export const jobTable = (jobs) =>
     })),
   );
 
-export const pager = (query, next, name) =>
-  query.after || next
-    ? h(
-        "p",
-        { class: "pager" },
-        query.after ? h("button", { type: "button", "data-do": "first" }, "To the first") : null,
-        next ? h("button", { type: "button", "data-after": next }, `More ${name}`) : null,
-      )
-    : null;
-
 export const jobs = {
   section: "jobs",
   title: () => "Jobs",
@@ -45,32 +36,10 @@ export const jobs = {
       "div",
       {},
       h("h1", {}, "Jobs ", h("span", { class: "muted" }, count(data.total))),
-      h(
-        "form",
-        { class: "filters", role: "search", "aria-label": "Filter jobs" },
-        h(
-          "label",
-          {},
-          "Id begins with ",
-          h("input", {
-            type: "search",
-            name: "prefix",
-            value: query.prefix ?? "",
-            autocomplete: "off",
-            spellcheck: "false",
-          }),
-        ),
-        h(
-          "label",
-          {},
-          "State ",
-          h(
-            "select",
-            { name: "state" },
-            h("option", { value: "" }, "all"),
-            STATES.map((state) => h("option", { value: state, selected: query.state === state }, state)),
-          ),
-        ),
+      filters(
+        "Filter jobs",
+        query,
+        STATES.map((state) => [state, state]),
       ),
       data.jobs.length
         ? jobTable(data.jobs)

@@ -2,6 +2,7 @@
 import { read } from "./api.js";
 import { h } from "./dom.js";
 import { stack } from "./draw.js";
+import { filters } from "./filters.js";
 import { Viewer } from "./log.js";
 import { count, moment, pill, plural, shortNode, span, stateWord, tone } from "./words.js";
 import { failure, facts, nothing, poolLink, section, table, taskLink } from "./table.js";
@@ -115,33 +116,14 @@ function tileOf(pool, node, query) {
   );
 }
 
-function filters(pool, query) {
-  const option = ([state, number]) =>
-    h("option", { value: state, selected: query.state === state }, `${stateWord(state)} (${count(number)})`);
-  return h(
-    "form",
-    { class: "filters", role: "search", "aria-label": "Filter nodes" },
-    h(
-      "label",
-      {},
-      "Id begins with ",
-      h("input", {
-        type: "search",
-        name: "prefix",
-        value: query.prefix ?? "",
-        size: "10",
-        autocomplete: "off",
-        spellcheck: "false",
-      }),
-    ),
-    h(
-      "label",
-      {},
-      "State ",
-      h("select", { name: "state" }, h("option", { value: "" }, "all"), Object.entries(pool.nodes).sort().map(option)),
-    ),
+const nodeFilters = (pool, query) =>
+  filters(
+    "Filter nodes",
+    query,
+    Object.entries(pool.nodes)
+      .sort()
+      .map(([state, number]) => [state, `${stateWord(state)} (${count(number)})`]),
   );
-}
 
 /** Ids are known by their beginning as it is drawn; whole ones do as well. */
 const isLike = (node, { state, prefix = "" }) =>
@@ -232,7 +214,7 @@ export const pool = {
       data.warning ? failure("Auto-users", { code: "admin and non-admin are mixed", message: data.warning }) : null,
       section(
         "Nodes",
-        data.map.length || query.state || query.prefix ? filters(data, query) : null,
+        data.map.length || query.state || query.prefix ? nodeFilters(data, query) : null,
         shown.length
           ? h(
               "div",
