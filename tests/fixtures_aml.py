@@ -20,8 +20,8 @@ from azbatchwrap.local import management
 from azbatchwrap.local.arm.certificate import Certificate
 from azbatchwrap.local.arm.names import CLIENT_ID, SUBSCRIPTION, TENANT
 from azbatchwrap.local.stack import Options, Stack
-from tests.fixtures_service import wait_until
 from tests.fixtures_stack import LocalStack, RunningAzurite, clean_environment, ended_stack, local_variables
+from tests.waiting import wait_until
 
 #: Seconds that one request may take.
 TIMEOUT = 30
@@ -178,7 +178,7 @@ class ArmProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "azbatchwrap.local.arm", "--config", str(path)], stdout=log, stderr=log
             )
-        wait_until(lambda: listening.exists() or self._died(), 30)
+        wait_until(lambda: listening.exists() or self._died(), "the service to answer", seconds=30)
         self.port = json.loads(listening.read_text())["port"]
         Certificate(self.data_dir).write_bundle(os.environ)
 

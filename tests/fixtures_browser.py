@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.real_parts import program
 
 FLAGS = (
     "--headless=new",
@@ -27,11 +27,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium with a profile of its own."""
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI must have chromium and chromium-driver")
-        pytest.skip("chromium and chromium-driver are not installed")
+    binary, driver = program("chromium"), program("chromedriver", "chromium-driver")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()

@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+
+from tests.real_parts import lacking
 
 ROOT = Path(__file__).parent.parent
 #: Kept between runs: the base image and the packages.
@@ -25,15 +26,8 @@ BASE_PYTHON = "3.11"
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 #: A build fetches Debian packages and installs Python packages (seconds).
 BUILD_SECONDS = 400
-#: Making the base and fetching the packages: a minute, on a quiet machine (seconds). After that the tests are skipped.
+#: Making the base and fetching the packages: a minute, on a quiet machine (seconds).
 FETCH_SECONDS = 300
-
-
-def without(reason: str) -> NoReturn:
-    """A skip at home, a failure in CI."""
-    if os.environ.get("CI", "").lower() in {"1", "true"}:
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @dataclass(frozen=True)
@@ -60,11 +54,11 @@ class Podman:
         return self("ps", "--quiet").stdout.decode().split()
 
     def import_image(self, archive: bytes | Path, name: str) -> None:
-        """Makes an image of a tar file. Where podman does not work: a skip, with what it says."""
+        """Makes an image of a tar file. Where podman does not work the test ends with what it says."""
         given = archive if isinstance(archive, bytes) else None
         done = self("import", "-q", "-" if given is not None else str(archive), name, stdin=given)
         if done.returncode != 0:
-            pytest.skip(f"podman does not work here: {done.stderr.decode()}")
+            lacking(f"podman does not work here: {done.stderr.decode()}")
 
     def end(self) -> None:
         self("rm", "--all", "--force", "--time", "0")
@@ -75,7 +69,7 @@ def new_podman(folder: Path, driver: str = "vfs") -> Podman:
     path = f"{os.environ['PATH']}:/usr/sbin"
     runtime = next((name for name in ("runc", "crun") if shutil.which(name, path=path)), None)
     if shutil.which("podman") is None or runtime is None:
-        without("containers need podman and runc (apt-get install podman runc)")
+        lacking("containers need podman and runc (apt-get install podman runc)")
     (folder / "storage.conf").write_text(
         f'[storage]\ndriver = "{driver}"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
     )
@@ -147,9 +141,9 @@ def driver_for(folder: Path) -> str:
 
 def make_base(place: Path) -> None:
     if shutil.which("mmdebstrap") is None:
-        without("the base image needs mmdebstrap (apt-get install mmdebstrap)")
+        lacking("the base image needs mmdebstrap (apt-get install mmdebstrap)")
     exclude = (f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale"))
-    run_or_skip(
+    fetch(
         ["mmdebstrap", "--variant=minbase", "--format=tar", f"--include={BASE_PACKAGES}", *exclude, "bookworm",
          str(place)]
     )  # fmt: skip
@@ -163,7 +157,7 @@ def download_wheels(extra: str) -> Path:
     further = ["imageio-ffmpeg", "hatchling", "async-timeout"]
     with (CACHE / "wheels.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        run_or_skip(
+        fetch(
             [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", BASE_PYTHON,
              "--dest", str(wheels), f"{ROOT}[{extra}]", *further]
         )  # fmt: skip
@@ -184,11 +178,11 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
     return place
 
 
-def run_or_skip(command: Sequence[str]) -> None:
-    """What needs the network may fail for its lack."""
+def fetch(command: Sequence[str]) -> None:
+    """Run what needs the network."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
-        pytest.skip(f"{command[0]} takes too long here: {error}")
+        lacking(f"{command[0]} takes too long here: {error}")
     if done.returncode != 0:
-        pytest.skip(f"{' '.join(command)} does not work here: {done.stderr[-1000:]}")
+        lacking(f"{' '.join(command)} does not work here: {done.stderr[-1000:]}")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.real_parts import program
 
 
 def free_port() -> int:
@@ -67,11 +67,7 @@ class RedisServer:
 
 def new_redis(folder: Path, *options: str) -> RedisServer:
     """A server, not yet started. Without redis-server installed: a skip at home, a failure in CI."""
-    if shutil.which("redis-server") is None:
-        message = "redis-server is not installed (apt-get install redis-server)"
-        if os.environ.get("CI", "").lower() in {"1", "true"}:
-            pytest.fail(message)
-        pytest.skip(message)
+    program("redis-server")
     return RedisServer(folder, options=options)
 
 

@@ -8,8 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,10 @@ import pytest
 from azure.batch import BatchClient
 from azure.core.credentials import AzureNamedKeyCredential
 
+from tests.waiting import wait_until
+
 #: Seconds a start may take on a busy machine.
 START_SECONDS = 30
-#: Seconds a condition may take before a test gives up on it.
-PATIENCE_SECONDS = 60
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS, pause: float = 0.02) -> Any:
-    """The first true value of ``condition()``; fails after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            pytest.fail(f"not true within {seconds} s: {condition}")
-        time.sleep(pause)
 
 
 class BatchService:
@@ -75,7 +62,7 @@ class BatchService:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "azbatchwrap.local.batch", "--config", str(config)], stdout=log, stderr=log
             )
-        wait_until(lambda: listening.exists() or self._died(), START_SECONDS)
+        wait_until(lambda: listening.exists() or self._died(), "the service to answer", seconds=START_SECONDS)
         self.port = json.loads(listening.read_text())["port"]
 
     def _died(self) -> bool:

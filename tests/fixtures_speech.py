@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 import wave
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.real_parts import program
+
 #: A process that has to answer, end or write something gets this long (seconds).
 PATIENCE = 60.0
-
-
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
-    """What ``condition`` returns once it is true."""
-    deadline = time.monotonic() + timeout
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
-        time.sleep(0.01)
 
 
 @dataclass
@@ -116,21 +104,10 @@ def standin() -> Iterator[Standin]:
         started.end()
 
 
-def needed(program: str) -> str:
-    """Where ``program`` is. Without it: a skip at home, a failure in CI."""
-    found = shutil.which(program)
-    if found is None:
-        message = f"{program} is not installed (apt-get install {program})"
-        if os.environ.get("CI", "").lower() in {"1", "true"}:
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
-
-
 def speak(text: str, path: Path) -> Path:
     """``text`` as a WAVE file: 22,050 Hz, mono, 16 bits."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run([needed("espeak-ng"), "-v", "en-us", "-s", "140", "-w", str(path), text], check=True, timeout=60)
+    subprocess.run([program("espeak-ng"), "-v", "en-us", "-s", "140", "-w", str(path), text], check=True, timeout=60)
     return path
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +14,10 @@ from azbatchwrap.batchkit import EndpointSpec
 from azbatchwrap.endpoints.ending import end_tasks
 from tests.batchkit.conftest import Run, spec_of
 from tests.batchkit.consumer import Send, batch_of
-from tests.batchkit.test_runs import Client, lines, wait_for
+from tests.batchkit.test_runs import Client, lines
 from tests.batchkit_servers import Servers
+from tests.real_parts import small_disk
+from tests.waiting import wait_until
 
 WORDS = [f"word {number}" for number in range(60)]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -128,31 +128,24 @@ def test_a_folder_that_nobody_may_write_is_exit_2(client: Client, servers: Serve
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 256 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    options = ["-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    if mount is None or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let us mount a file system")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "size=256k") as place:
+        yield place
 
 
-def test_a_full_disk_is_waited_for(client: Client, servers: Servers, small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_waited_for(client: Client, servers: Servers, disk: Path, tmp_path: Path) -> None:
     """Also: an output folder on another file system than everything else."""
     server = servers.new(delay=0.01)
     client.use(server)
-    client.output = small_disk / "output"
+    client.output = disk / "output"
     (client.input / "a.txt").write_text(lines(200))
     running = client.start("--log-folder", str(tmp_path / "logs"))
-    wait_for(lambda: server.asked > 20)
-    filler = small_disk / "filler"
+    wait_until(lambda: server.asked > 20)
+    filler = disk / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
         while stream.write(bytes(4096)):
             pass
-    wait_for(lambda: "results.jsonl: cannot be written: No space left" in (tmp_path / "logs" / "run.log").read_text())
+    wait_until(lambda: "results.jsonl: cannot be written: No space left" in (tmp_path / "logs" / "run.log").read_text())
     filler.unlink()
     code, facts, err = client.end(running)
     assert (code, facts["passed"]) == (0, 200), err

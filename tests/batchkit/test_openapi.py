@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,9 +19,11 @@ from azbatchwrap.batchkit.journal import read_records
 from azbatchwrap.batchkit.openapi import describe
 from azbatchwrap.speechkit import SpeechBatchRequest
 from tests.batchkit.consumer import Words
-from tests.batchkit.test_runs import Client, wait_for
+from tests.batchkit.test_runs import Client
 from tests.batchkit.test_server import Rest, file_of
 from tests.batchkit_servers import PATIENCE, Servers
+from tests.real_parts import program
+from tests.waiting import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs" / "batchkit.md"
 
@@ -97,11 +98,11 @@ def test_a_generated_client_does_every_operation_over_a_restart(there: Any, serv
 def _use_every_operation(client: Generated, serving: Rest, server: Any, tmp_path: Path) -> None:
     models = client.models
     assert client.ask("health").status == "ok"
-    wait_for(lambda: client.ask("ready").ready)
+    wait_until(lambda: client.ask("ready").ready)
     assert [endpoint.url for endpoint in client.ask("endpoints")] == [server.url]
     wanted = models.Submission(files=[str(file_of(tmp_path, "a.txt", 60))])
     batch = client.ask("submit", body=wanted)
-    wait_for(lambda: server.asked > 10)
+    wait_until(lambda: server.asked > 10)
 
     serving.process.kill()
     serving.process.wait(PATIENCE)
@@ -126,7 +127,6 @@ def _use_every_operation(client: Generated, serving: Rest, server: Any, tmp_path
     assert client.ask("list_batches") == []
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="this machine has no curl")
 def test_the_documented_curl_lines_work(there: Any, servers: Servers, tmp_path: Path) -> None:
     serving = there(servers.new())
     submit, status = re.findall(r"^curl .*$", DOCS.read_text(), re.MULTILINE)
@@ -138,6 +138,7 @@ def test_the_documented_curl_lines_work(there: Any, servers: Servers, tmp_path: 
 
 def curl(line: str, url: str) -> Any:
     line = line.replace("localhost:5000", url)
+    program("curl")
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=PATIENCE, check=True)
     return json.loads(done.stdout)
 
@@ -163,13 +164,13 @@ def try_operation(browser: Any, title: str, *, body: str = "", status: int = 200
         code, _, text = section().find_element("tag name", "pre").text.partition("\n")
         return (code, text) if code.isdigit() else ()
 
-    wait_for(lambda: browser.find_elements("xpath", f"//section[h2='{title}']"))
+    wait_until(lambda: browser.find_elements("xpath", f"//section[h2='{title}']"))
     for name, value in fields.items():
         section().find_element("xpath", f".//label[starts-with(., '{name} ')]/input").send_keys(value)
     for area in section().find_elements("tag name", "textarea"):
         area.clear()
         area.send_keys(body)
     section().find_element("tag name", "button").click()
-    code, text = wait_for(answer)
+    code, text = wait_until(answer)
     assert int(code) == status, text
     return json.loads(text)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,9 @@ from aiohttp import web
 
 from azbatchwrap.batchkit.journal import read_records
 from tests.batchkit_servers import PATIENCE, Server, Servers
+from tests.waiting import wait_until
 
 CONSUMER = Path(__file__).with_name("consumer.py")
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < end, "this never came true"
-        time.sleep(0.01)
-    return found
 
 
 class Client:
@@ -181,7 +174,7 @@ def test_two_runs_on_one_output_folder_are_refused(client: Client, servers: Serv
     client.use(server)
     (client.input / "a.txt").write_text(lines(1))
     first = client.start()
-    wait_for(lambda: server.asked)
+    wait_until(lambda: server.asked)
     code, _, err = client.run()
     assert (code, "another run is using it" in err) == (2, True), err
     first.send_signal(signal.SIGINT)
@@ -193,7 +186,7 @@ def test_sigterm_finishes_what_is_in_flight_and_the_next_start_does_the_rest(cli
     client.use(server)
     (client.input / "a.txt").write_text(lines(30))
     running = client.start()
-    wait_for(lambda: server.asked >= 8)
+    wait_until(lambda: server.asked >= 8)
     running.send_signal(signal.SIGTERM)
     code, facts, _ = client.end(running)
     assert code == 1
@@ -209,7 +202,7 @@ def test_sigterm_before_anything_was_listed_is_no_success(client: Client, server
     client.use(server)
     os.mkfifo(client.input / "a.txt")  # its listing waits for a writer
     running = client.start()
-    wait_for((client.output / ".batchkit" / "run.json").exists)
+    wait_until((client.output / ".batchkit" / "run.json").exists)
     running.send_signal(signal.SIGTERM)
     code, facts, _ = client.end(running)
     assert (code, facts["passed"], facts["undone"]) == (1, 0, 0)
@@ -221,7 +214,7 @@ def test_kill_9_again_and_again_leaves_one_result_per_item(client: Client, serve
     (client.input / "a.txt").write_text(lines(600))
     for kill in range(3):
         running = client.start()
-        wait_for(lambda: server.asked > 120 * (kill + 1))  # noqa: B023 - called at once
+        wait_until(lambda: server.asked > 120 * (kill + 1))  # noqa: B023 - called at once
         running.kill()
         client.end(running)
     code, facts, _ = client.run()
@@ -241,22 +234,22 @@ def test_hot_swap_by_rename_symlink_and_an_empty_write_in_between(client: Client
     client.endpoints.symlink_to(versions / "1")
     (client.input / "a.txt").write_text(lines(700))
     running = client.start()
-    wait_for(lambda: first.asked > 20)
+    wait_until(lambda: first.asked > 20)
 
     link = client.endpoints.with_name("beside")
     link.symlink_to(versions / "2")
     link.replace(client.endpoints)  # as Kubernetes does
-    wait_for(lambda: second.asked > 20)
+    wait_until(lambda: second.asked > 20)
     settled = first.asked
     (versions / "2").write_text("")
     (versions / "2").write_text("{ broken")
     seen = second.asked
-    wait_for(lambda: second.asked > seen + 20)
+    wait_until(lambda: second.asked > seen + 20)
 
     beside = client.endpoints.with_name("beside")
     beside.write_text(client.text_for(second, third))
     beside.replace(client.endpoints)  # as editors do
-    wait_for(lambda: third.asked > 20)
+    wait_until(lambda: third.asked > 20)
     code, facts, err = client.end(running)
     assert (code, facts["passed"]) == (0, 700), err
     assert sum((server.bodies for server in (first, second, third)), Counter()) == {f"line {n}": 1 for n in range(700)}
@@ -271,28 +264,28 @@ def test_daemon_takes_each_file_when_it_is_whole(file_client: Client, servers: S
     client.use(server)
     (client.input / "there.txt").write_text("was there")
     running = client.start("--mode", "DAEMON")
-    wait_for(lambda: server.bodies["was there"])
+    wait_until(lambda: server.bodies["was there"])
 
     beside = client.endpoints.parent / "renamed.txt"
     beside.write_text("by rename")
     beside.rename(client.input / "renamed.txt")
-    wait_for(lambda: server.bodies["by rename"])
+    wait_until(lambda: server.bodies["by rename"])
 
     with (client.input / "slow.txt").open("w") as slow:
         slow.write("slow ")
         slow.flush()
         (client.input / "probe.txt").write_text("probe")
-        wait_for(lambda: server.bodies["probe"])
+        wait_until(lambda: server.bodies["probe"])
         assert server.bodies["slow "] == 0
         slow.write("write")
-    wait_for(lambda: server.bodies["slow write"])
+    wait_until(lambda: server.bodies["slow write"])
     assert server.bodies["slow "] == 0
 
     (client.input / "renamed.txt").write_text("new content")
-    wait_for(lambda: server.bodies["new content"])
+    wait_until(lambda: server.bodies["new content"])
     (client.input / "renamed.txt").unlink()
     (client.input / "renamed.txt").write_text("once more")
-    wait_for(lambda: server.bodies["once more"])
+    wait_until(lambda: server.bodies["once more"])
     running.send_signal(signal.SIGTERM)
     code, facts, _ = client.end(running)
     assert (code, facts["passed"]) == (0, 6)
@@ -306,9 +299,9 @@ def test_daemon_starts_a_new_file_beside_a_long_one_and_ends_with_sighup(file_cl
     client.use(server)
     (client.input / "long.txt").write_text("long")
     running = client.start("--mode", "DAEMON")
-    wait_for(lambda: server.bodies["long"])
+    wait_until(lambda: server.bodies["long"])
     (client.input / "short.txt").write_text("short")
-    wait_for(lambda: server.bodies["short"])
+    wait_until(lambda: server.bodies["short"])
     assert server.in_flight >= 1
     running.send_signal(signal.SIGHUP)
     code, facts, _ = client.end(running)
@@ -329,14 +322,14 @@ def test_daemon_scans_by_signal_and_by_polling_where_no_notifications_come(
     client.use(server)
     running = client.start("--mode", "DAEMON", "--poll-only", "--poll", "3600")
     (client.input / "a.txt").write_text("first")
-    wait_for((client.output / ".batchkit" / "run.json").exists)
+    wait_until((client.output / ".batchkit" / "run.json").exists)
 
     def scanned() -> int:
         running.send_signal(signal.SIGUSR1)
         time.sleep(0.1)
         return server.asked
 
-    wait_for(scanned)
+    wait_until(scanned)
     running.send_signal(signal.SIGTERM)
     assert client.end(running)[0] == 0
 

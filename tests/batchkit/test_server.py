@@ -20,8 +20,9 @@ from azbatchwrap.batchkit.client import run
 from azbatchwrap.batchkit.journal import read_records
 from azbatchwrap.errors import ConfigurationError
 from tests.batchkit.consumer import Words
-from tests.batchkit.test_runs import Client, lines, wait_for
+from tests.batchkit.test_runs import Client, lines
 from tests.batchkit_servers import PATIENCE, Servers
+from tests.waiting import wait_until
 
 
 class Rest:
@@ -36,7 +37,7 @@ class Rest:
         listening = self._client.output / ".batchkit" / "batches" / "listening.json"
         listening.unlink(missing_ok=True)
         self.process = self._client.start("--mode", "APISERVER", "--port", "0", *options)
-        wait_for(lambda: listening.exists() or self.process.poll() is not None)
+        wait_until(lambda: listening.exists() or self.process.poll() is not None)
         assert self.process.poll() is None, self.process.communicate()
         facts = json.loads(listening.read_text())
         self.url = f"http://{facts['host']}:{facts['port']}"
@@ -84,7 +85,7 @@ def test_a_batch_from_submission_to_deletion(rest: Any, servers: Servers, tmp_pa
     there = rest(servers.new(delay=0.02))
     there.start()
     assert there.ask("GET", "/health") == (200, {"status": "ok"})
-    wait_for(lambda: there.ask("GET", "/ready")[0] == 200)
+    wait_until(lambda: there.ask("GET", "/ready")[0] == 200)
     batch = there.submit(file_of(tmp_path, "a.txt", 40))
     assert there.status(batch)["status"] in {"waiting", "running"}
     facts = there.status(batch, wait="true")
@@ -239,7 +240,7 @@ def test_a_restart_keeps_the_batches(rest: Any, servers: Servers, tmp_path: Path
     done = there.submit(file_of(tmp_path, "small.txt", 1))
     assert there.status(done, wait="true")["status"] == "done"
     batches = [there.submit(file_of(tmp_path, f"{n}.txt", 30)) for n in range(2)]
-    wait_for(lambda: server.asked > 10)
+    wait_until(lambda: server.asked > 10)
     there.process.send_signal(ending)
     there.process.wait(PATIENCE)
     there.start()
@@ -272,7 +273,7 @@ def test_sighup_takes_no_more_and_ends_when_all_is_done(rest: Any, servers: Serv
     there.start()
     batch = there.submit(file_of(tmp_path, "a.txt", 30))
     there.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: there.ask("GET", "/ready")[0] == 503)
+    wait_until(lambda: there.ask("GET", "/ready")[0] == 503)
     assert there.ask("POST", "/submit", {"files": []})[0] == 503
     assert there.process.wait(PATIENCE) == 0
     records = there._client.output / ".batchkit" / "batches" / batch / "results.jsonl"

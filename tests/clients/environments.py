@@ -17,6 +17,7 @@ import pytest
 
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.local.storage import find_nodejs
+from tests.real_parts import is_ci, lacking
 
 #: Seconds an installation may take: azure-cli is 700 MB.
 INSTALL_SECONDS = 900
@@ -60,15 +61,12 @@ def node_environment(package: str) -> tuple[Path, Path]:
 
 def required(make: Callable[[], Path | tuple[Path, Path]]) -> Path | tuple[Path, Path]:
     """What ``make`` gives; a client that is missing is a skip at home and a failure in CI."""
-    is_ci = os.environ.get("CI", "").lower() in {"1", "true"}
-    if os.environ.get("AZBATCHWRAP_TEST_CLIENTS") == "0" and not is_ci:
+    if os.environ.get("AZBATCHWRAP_TEST_CLIENTS") == "0" and not is_ci():
         pytest.skip("AZBATCHWRAP_TEST_CLIENTS=0: no foreign clients")
     try:
         return make()
     except NotInstalled as error:
-        if is_ci:
-            raise
-        pytest.skip(f"this client cannot be installed here: {error}")
+        lacking(f"this client cannot be installed here: {error}")
 
 
 def _environment(name: str, install: Callable[[Path], None]) -> Path:

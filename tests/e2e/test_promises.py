@@ -12,8 +12,8 @@ import pytest
 
 from azbatchwrap import AzureBatch, AzureBatchStorage, config
 from azbatchwrap.local.stack import Options, Stack
-from tests.fixtures_service import wait_until
 from tests.fixtures_stack import clean_environment, ended_stack, run_cli
+from tests.waiting import wait_until
 
 TASKS = 200
 #: Leaves a mark, so that a task that runs a second time is seen, and stays long enough to be killed at work.

@@ -22,6 +22,7 @@ import pytest
 
 from azbatchwrap.cli.main import main
 from tests.fixtures_stack import LocalStack
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 45.0
@@ -110,13 +111,6 @@ def job_in(text: str) -> str:
     found = re.search(r"job-\d{8}-\d{6}-[0-9a-f]{6}", text)
     assert found, text
     return found[0]
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, f"not within {DEADLINE} s: {what}"
-        time.sleep(0.05)
 
 
 def test_the_demo_twice(cli: Cli, folder: Path) -> None:
@@ -220,7 +214,7 @@ def test_detached_jobs_are_waited_for_looked_at_and_cancelled(cli: Cli, folder: 
     stop = folder / "stop"
     write(folder, {"ID": "slow", "TASK_MODULE": "slow.py", "TASK_INPUT": [str(stop)]})
     job = cli("run", "task.json", "--detach").stdout.strip()
-    until(
+    wait_until(
         lambda: "started" in cli("task", "logs", job, "slow").stdout if _started(cli, job) else False, "its first words"
     )
     assert "running" in cli("task", "list", job, "--state", "running").stdout
@@ -234,7 +228,7 @@ def test_detached_jobs_are_waited_for_looked_at_and_cancelled(cli: Cli, folder: 
 
     stop.unlink()
     job = cli("run", "task.json", "--detach").stdout.strip()
-    until(lambda: _started(cli, job), "the task runs")
+    wait_until(lambda: _started(cli, job), "the task runs")
     assert "Nobody can be asked" in cli("job", "cancel", job, expected=2).stderr
     cli("job", "cancel", job, "--yes")
     assert "1 cancelled" in cli("job", "wait", job, expected=1).stdout
@@ -308,7 +302,7 @@ def test_interrupting(given: str, answer: str, ends: bool, terminal: Callable[..
     run = terminal("--on-interrupt", given)
     run.read_until(" tasks from task.json")
     job = job_in(run.seen)
-    until(lambda: json.loads(cli("task", "list", job, "--json").stdout) and _started(cli, job), "the task runs")
+    wait_until(lambda: json.loads(cli("task", "list", job, "--json").stdout) and _started(cli, job), "the task runs")
     run.process.send_signal(signal.SIGINT)
     if answer == "\x03":
         run.read_until("terminate it?")
@@ -320,7 +314,9 @@ def test_interrupting(given: str, answer: str, ends: bool, terminal: Callable[..
     assert run.process.wait(timeout=DEADLINE) == 130
     assert "Traceback" not in run.seen
     if ends:
-        until(lambda: json.loads(cli("job", "show", job, "--json").stdout)["state"] == "completed", "the job has ended")
+        wait_until(
+            lambda: json.loads(cli("job", "show", job, "--json").stdout)["state"] == "completed", "the job has ended"
+        )
         assert "1 cancelled" in cli("job", "wait", job, expected=1).stdout
     else:
         stop.touch()

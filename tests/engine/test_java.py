@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from azbatchwrap.engine.java import JavaFailed, JavaOutput, run_program
+from tests.real_parts import program
 
 SOURCE = Path(__file__).parent.parent.parent / "examples" / "java" / "Pi.java"
 
@@ -71,9 +71,8 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         run("x.jar", folder=tmp_path)
 
 
-@pytest.mark.skipif(shutil.which("javac") is None, reason="this machine has no JDK")
 def test_a_real_jar(tmp_path: Path) -> None:
-    subprocess.run(["javac", "-d", tmp_path, SOURCE], check=True)
+    subprocess.run([program("javac", "openjdk-17-jdk-headless"), "-d", tmp_path, SOURCE], check=True)
     subprocess.run(["jar", "cfe", tmp_path / "pi.jar", "Pi", "-C", tmp_path, "Pi.class"], check=True)
 
     output = run("pi.jar", 30, folder=tmp_path)

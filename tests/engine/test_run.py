@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azbatchwrap.engine.record import encode
+from tests.waiting import wait_until
 
 from .conftest import DEADLINE, Node
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.02)
 
 
 def is_alive(process: int) -> bool:

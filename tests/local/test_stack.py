@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from azbatchwrap.local import processes, stack
 from azbatchwrap.local.instance import PORTS, free_ports, is_free
 from azbatchwrap.local.stack import Options, Stack, Status
 from tests.fixtures_stack import LocalStack, RunningAzurite, clean_environment, ended_stack, run_cli
+from tests.waiting import wait_until
 
 
 class Said:
@@ -101,13 +101,6 @@ def weird_folder(tmp_path: Path) -> Path:
 def listening_on(port: int) -> Iterator[None]:
     with socket.create_server(("127.0.0.1", port)):
         yield
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def mode(path: Path) -> int:
@@ -190,7 +183,7 @@ class TestUp:
         waiting = threading.Thread(target=running.up)
         with processes.exclusive(running.folder / "lock"):
             waiting.start()
-            wait_for(lambda: bool(running.said.messages))
+            wait_until(lambda: bool(running.said.messages))
             assert waiting.is_alive()
         waiting.join(timeout=30)
         assert "waiting for another azbatchwrap" in running.said.messages[0]
@@ -200,7 +193,7 @@ class TestDeaths:
     def test_after_kill_9_of_the_batch_service_up_starts_only_that(self, running: Running) -> None:
         before = running.endpoint
         os.kill(running.pid("batch"), signal.SIGKILL)
-        wait_for(lambda: running.stack.status().parts[0].state == "down")
+        wait_until(lambda: running.stack.status().parts[0].state == "down")
         assert [part.state for part in running.stack.status().parts] == ["down", "up"]
         running.up()
         assert running.pid("batch") != before["batch"]["pid"]
@@ -210,7 +203,7 @@ class TestDeaths:
     def test_after_kill_9_of_azurite_up_says_that_uploads_may_be_lost(self, running: Running) -> None:
         before = running.endpoint
         os.kill(running.pid("storage"), signal.SIGKILL)
-        wait_for(lambda: running.stack.status().parts[1].state == "down")
+        wait_until(lambda: running.stack.status().parts[1].state == "down")
         running.up()
         assert running.endpoint["batch"] == before["batch"]
         assert running.endpoint["storage"]["connection_string"] == before["storage"]["connection_string"]

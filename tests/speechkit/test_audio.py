@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from azbatchwrap.errors import InvalidAudioFormatError
 from azbatchwrap.speechkit.audio import Samples, mono, probe, readable, seconds_of, wave_bytes
-from tests.fixtures_speech import needed, tone, write_wave
+from tests.fixtures_speech import tone, write_wave
+from tests.real_parts import program
 from tests.speechkit import sounds
 
 
@@ -119,7 +120,7 @@ def test_without_ffmpeg_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest
 
 
 def test_ffmpeg_makes_compressed_sound_readable(tmp_path: Path) -> None:
-    needed("ffmpeg")
+    program("ffmpeg")
     scratch = tmp_path / "not" / "there"
     with readable(probe(sounds.mp3(tmp_path / "a.mp3", 2.0)), scratch) as made:
         assert made.wave is not None

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.fixtures_speech import PATIENCE, Standin, Standins, alive, children, silence, tone, wait_for, write_wave
+from tests.fixtures_speech import PATIENCE, Standin, Standins, alive, children, silence, tone, write_wave
 from tests.speechkit.conftest import Place
+from tests.waiting import wait_until
 
 pytest.importorskip("azure.cognitiveservices.speech")
 
@@ -32,7 +33,7 @@ def client(place: Place, container: Standin) -> Iterator[subprocess.Popen[str]]:
     write_wave(place.sounds / "first.wav", tone(0.4))
     started = place.start("-m", "DAEMON", "-file_log_level", "DEBUG", "-log_folder", str(place.logs))
     try:
-        wait_for((place.results / "first_wav.json").exists, "the file that was there before")
+        wait_until((place.results / "first_wav.json").exists, "the file that was there before")
         yield started
     finally:
         if started.poll() is None:
@@ -46,7 +47,7 @@ def delay(container: Standin, seconds: float, whole: float) -> float:
     def found() -> list[float]:
         return [request["at"] for request in container.requests() if abs(request["seconds"] - seconds) < 0.001]
 
-    return float(wait_for(found, f"the request for {seconds} s of sound")[0]) - whole
+    return float(wait_until(found, f"the request for {seconds} s of sound")[0]) - whole
 
 
 def best_of_three(container: Standin, drop: Callable[[float], float]) -> dict[float, float]:
@@ -90,7 +91,7 @@ def test_files_are_transcribed_as_soon_as_they_are_whole(
         tried = best_of_three(container, lambda seconds: drop(place, seconds))  # noqa: B023  called at once
         assert min(tried.values()) <= PROMPT, name
         dropped += len(tried)
-        wait_for(lambda: result_length(place, name) == max(tried), f"the result of {name}")  # noqa: B023
+        wait_until(lambda: result_length(place, name) == max(tried), f"the result of {name}")  # noqa: B023
     assert len(container.requests()) == dropped, "one per content"
     client.send_signal(signal.SIGTERM)
     out, log = client.communicate(timeout=PATIENCE)
@@ -105,14 +106,14 @@ def result_length(place: Place, name: str) -> float | None:
 
 def test_a_new_file_does_not_wait_for_those_before_it(place: Place, container: Standin, client: object) -> None:
     write_wave(place.root / "long.part", tone(120)).replace(place.sounds / "long.wav")
-    wait_for(lambda: len(container.requests()) == 2, "the long file to be sent")
+    wait_until(lambda: len(container.requests()) == 2, "the long file to be sent")
     assert min(best_of_three(container, lambda seconds: by_rename(place, seconds)).values()) <= PROMPT
     assert not (place.results / "long_wav.json").exists()
 
 
 def test_sigterm_drains(place: Place, container: Standin, client: subprocess.Popen[str]) -> None:
     write_wave(place.root / "long.part", tone(10)).replace(place.sounds / "long.wav")
-    wait_for(lambda: len(container.requests()) == 2, "the file to be sent")
+    wait_until(lambda: len(container.requests()) == 2, "the file to be sent")
     client.send_signal(signal.SIGTERM)
     _, log = client.communicate(timeout=PATIENCE)
     assert client.returncode == 0, log
@@ -125,11 +126,11 @@ def test_endpoints_are_swapped_while_it_runs(
 ) -> None:
     other = standins()
     write_wave(place.root / "long.part", tone(10)).replace(place.sounds / "long.wav")
-    wait_for(lambda: len(container.requests()) == 2, "the file to be sent")
+    wait_until(lambda: len(container.requests()) == 2, "the file to be sent")
     place.configure(B=other.entry())
-    wait_for(lambda: (place.logs / "run.log").read_text().count("endpoints in use: B"), "the new endpoint")
+    wait_until(lambda: (place.logs / "run.log").read_text().count("endpoints in use: B"), "the new endpoint")
     assert delay(other, 0.8, by_rename(place, 0.8)) <= PATIENCE
-    wait_for((place.results / "long_wav.json").exists, "the file in flight to be done where it was")
+    wait_until((place.results / "long_wav.json").exists, "the file in flight to be done where it was")
     assert [request["state"] for request in container.requests()] == ["answered", "answered"]
     assert len(other.requests()) == 1
 
@@ -138,11 +139,11 @@ def test_workers_end_with_a_client_that_is_killed(
     place: Place, container: Standin, client: subprocess.Popen[str]
 ) -> None:
     write_wave(place.root / "long.part", tone(300)).replace(place.sounds / "long.wav")
-    wait_for(lambda: len(container.requests()) == 2, "the file to be sent")
+    wait_until(lambda: len(container.requests()) == 2, "the file to be sent")
     workers = workers_of(client.pid)
     assert workers
     client.kill()
-    wait_for(lambda: not any(map(alive, workers)), "the workers to end")
+    wait_until(lambda: not any(map(alive, workers)), "the workers to end")
     assert container.requests()[1]["seconds"] < 300
 
 
@@ -150,12 +151,12 @@ def test_a_worker_that_is_killed_costs_one_attempt(
     place: Place, container: Standin, client: subprocess.Popen[str]
 ) -> None:
     write_wave(place.root / "long.part", tone(10) + silence(1)).replace(place.sounds / "long.wav")
-    wait_for(lambda: len(container.requests()) == 2, "the file to be sent")
+    wait_until(lambda: len(container.requests()) == 2, "the file to be sent")
     workers = workers_of(client.pid)
     assert workers
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
-    wait_for((place.results / "long_wav.json").exists, "the file to be done all the same")
+    wait_until((place.results / "long_wav.json").exists, "the file to be done all the same")
     client.send_signal(signal.SIGTERM)
     client.communicate(timeout=PATIENCE)
     assert client.returncode == 0

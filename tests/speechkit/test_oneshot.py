@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures_speech import Standin, Standins, needed, silence, speak, tone, wait_for, write_wave
+from tests.fixtures_speech import Standin, Standins, silence, speak, tone, write_wave
+from tests.real_parts import program
 from tests.speechkit.conftest import Place
 from tests.speechkit.sounds import mp3
+from tests.waiting import wait_until
 
 pytest.importorskip("azure.cognitiveservices.speech")
 
@@ -26,9 +28,9 @@ def test_all_files_are_transcribed_although_a_container_dies_and_comes_back(plac
     first, second = standins("--latency", "0.3"), standins("--latency", "0.3")
     place.configure(First=first.entry(concurrency=3), Second=second.entry(concurrency=3))
     client = place.start("-log_folder", str(place.logs))
-    wait_for(lambda: len(second.requests()) >= 6, "the second container to be at work")
+    wait_until(lambda: len(second.requests()) >= 6, "the second container to be at work")
     second.end(signal.SIGKILL)
-    wait_for(lambda: len(first.requests()) >= 12, "the first container to go on alone")
+    wait_until(lambda: len(first.requests()) >= 12, "the first container to go on alone")
     second.start()
     out, log = client.communicate(timeout=100)
     assert client.returncode == 0, log
@@ -156,10 +158,10 @@ def test_resume_after_a_container_died_in_the_middle_of_a_file(place: Place, sta
     container = standins()
     place.configure(A=container.entry())
     client = place.start("-resume")
-    wait_for(lambda: [r for r in container.requests() if r["seconds"] > 8], "a third of the file to be sent")
+    wait_until(lambda: [r for r in container.requests() if r["seconds"] > 8], "a third of the file to be sent")
     container.end(signal.SIGKILL)
     # Were it back at once, the SDK would send everything again by itself.
-    wait_for((place.results / "long_wav.json").exists, "what was understood so far to be written down")
+    wait_until((place.results / "long_wav.json").exists, "what was understood so far to be written down")
     container.start()
     _, log = client.communicate(timeout=100)
     assert client.returncode == 0, log
@@ -217,7 +219,7 @@ def test_other_formats_are_converted_for_the_sdk(place: Place, standins: Standin
 
 
 def encode(sound: Path, target: Path) -> None:
-    command = [needed("ffmpeg"), "-nostdin", "-v", "error", "-i", str(sound)]
+    command = [program("ffmpeg"), "-nostdin", "-v", "error", "-i", str(sound)]
     subprocess.run([*command, str(target)], check=True, timeout=60)
 
 

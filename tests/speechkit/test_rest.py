@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures_speech import PATIENCE, Standin, Standins, tone, wait_for, write_wave
+from tests.fixtures_speech import PATIENCE, Standin, Standins, tone, write_wave
 from tests.speechkit.conftest import Place
+from tests.waiting import wait_until
 
 DOCUMENT = {
     "type": "SpeechSDKBatchRequest", "language": "en-US", "diarization": "None", "nbest": 2, "profanity": "Masked",
@@ -35,7 +36,7 @@ def server(place: Place, container: Standin) -> Iterator[str]:
     client: subprocess.Popen[str] = place.start("-m", "APISERVER", "-port", "0")
     listening = place.results / ".batchkit" / "batches" / "listening.json"
     try:
-        wait_for(lambda: listening.exists() or client.poll() is not None, "the server to listen")
+        wait_until(lambda: listening.exists() or client.poll() is not None, "the server to listen")
         yield f"http://127.0.0.1:{json.loads(listening.read_text())['port']}"
         client.send_signal(signal.SIGTERM)
         _, log = client.communicate(timeout=PATIENCE)

@@ -15,8 +15,9 @@ from azbatchwrap.batch.sessions import PoolPolicy, Session
 from azbatchwrap.errors import ConfigurationError
 from azbatchwrap.local.stack import Options, Stack
 from tests.batch.sessions.conftest import DEADLINE
-from tests.fixtures_podman import new_podman, without
+from tests.fixtures_podman import new_podman
 from tests.fixtures_stack import LocalStack, clean_environment, ended_stack, local_variables
+from tests.real_parts import lacking
 
 IMAGE = "localhost/azbatchwrap-session:1"
 BUSYBOX = Path("/bin/busybox")
@@ -28,7 +29,7 @@ OPTIONS = "--volume=/usr:/usr:ro --volume=/lib:/lib:ro --volume=/lib64:/lib64:ro
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """An instance whose tasks can run in containers of ``IMAGE``."""
     if not BUSYBOX.exists() or not Path("/usr/bin/python3").exists():
-        without("the image is made of busybox-static and Debian's python3")
+        lacking("the image is made of busybox-static and Debian's python3")
     podman = new_podman(tmp_path_factory.mktemp("podman"))
     podman.import_image(_image(), IMAGE)
     folder = tmp_path_factory.mktemp("instance")

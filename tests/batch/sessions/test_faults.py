@@ -23,6 +23,7 @@ from azbatchwrap.local.stack import Stack
 from tests.fixtures_aml import AmlStack
 from tests.fixtures_stack import LocalStack
 from tests.local.batchmgmt.conftest import Management
+from tests.waiting import wait_until
 
 DEADLINE = 90.0
 Open = Callable[..., Session]
@@ -38,14 +39,6 @@ def bad_day(stack: LocalStack, **faults: Any) -> Iterator[None]:
         yield
     finally:
         service.chaos({name: before[name] for name in faults})
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.02)
-    return found
 
 
 def runs_per_call(folder: Path) -> Counter[str]:

@@ -16,8 +16,8 @@ from azbatchwrap.batch.sessions.policy import ensure_pool, pool_id_of
 from azbatchwrap.config import PoolSettings
 from azbatchwrap.errors import ConfigurationError, ServiceError
 from azbatchwrap.local.batch.autoscale import PoolNow, SampleHistory, evaluate
-from tests.fixtures_service import wait_until
 from tests.fixtures_stack import LocalStack
+from tests.waiting import wait_until
 from tests.wheels import wheel
 
 DEADLINE = 60.0

@@ -19,17 +19,10 @@ from azbatchwrap.batch.service import at
 from azbatchwrap.batch.sessions import Session, as_completed
 from azbatchwrap.errors import ConfigurationError, DependencyFailed, TaskFailed
 from azbatchwrap.progress import LineProgress
+from tests.waiting import wait_until
 
 DEADLINE = 60.0
 Open = Callable[..., Session]
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.02)
-    return found
 
 
 def is_alive(process: int) -> bool:

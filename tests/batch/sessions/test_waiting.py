@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,18 +11,12 @@ import pytest
 
 from azbatchwrap.batch.sessions import Session
 from azbatchwrap.batch.sessions.watcher import READERS
+from tests.waiting import wait_until
 
 DEADLINE = 60.0
 #: Tasks, more than one page of a list holds, and looks at them.
 WAITING, LOOKS = 1_100, 10
 Open = Callable[..., Session]
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.02)
 
 
 def test_waiting_costs_what_changed(

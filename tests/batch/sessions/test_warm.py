@@ -22,6 +22,7 @@ from azbatchwrap.config import Settings
 from azbatchwrap.errors import ConfigurationError, TaskFailed
 from tests.fixtures_processor import guarded_redis
 from tests.fixtures_stack import LocalStack
+from tests.waiting import wait_until
 
 DEADLINE = 60.0
 Open = Callable[..., Session]
@@ -52,14 +53,6 @@ def session(way: Settings, pool_id: str) -> Iterator[Session]:
 def warm(session: Session) -> Iterator[Interactive]:
     with session.interactive(engines=2) as engines:
         yield engines
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.05)
-    return found
 
 
 def test_calls_are_answered(warm: Interactive, work: ModuleType) -> None:

@@ -12,7 +12,7 @@ from azure.storage.blob import BlobServiceClient
 
 from azbatchwrap.local.arm.names import SUBSCRIPTION
 from tests.fixtures_aml import ArmProcess
-from tests.fixtures_service import wait_until
+from tests.waiting import wait_until
 
 ML = "https://ml.azure.com"
 FINAL = {"Completed", "Failed", "Canceled"}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures_aml import ArmProcess
-from tests.fixtures_service import wait_until
 from tests.fixtures_stack import RunningAzurite
 from tests.local.aml.conftest import ML, Space, code, folder, literal, unique
+from tests.waiting import wait_until
 
 UPPER = """
 import argparse, os, pathlib

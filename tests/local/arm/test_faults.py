@@ -6,8 +6,8 @@ import pytest
 import requests
 
 from tests.fixtures_aml import ArmProcess
-from tests.fixtures_service import wait_until
 from tests.local.arm.conftest import Group, code
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import requests
 
 from tests.fixtures_aml import ArmProcess
-from tests.fixtures_service import wait_until
 from tests.local.arm.conftest import Group, unique
+from tests.waiting import wait_until
 
 
 def test_nothing_is_lost(fresh_arm: ArmProcess) -> None:

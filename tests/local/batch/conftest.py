@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from azure.batch import BatchClient, models
 
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
+from tests.waiting import wait_until
 
 _numbers = itertools.count(1)
 

@@ -8,8 +8,8 @@ import pytest
 from azure.batch import BatchClient, models
 from azure.core.exceptions import HttpResponseError, ResourceExistsError
 
-from tests.fixtures_service import wait_until
 from tests.local.batch.conftest import add_pool
+from tests.waiting import wait_until
 
 
 def enable(client: BatchClient, pool_id: str, formula: str) -> None:

@@ -19,9 +19,10 @@ from azbatchwrap.config import Secret
 from azbatchwrap.local.admin import BatchAdmin, Refused
 from azbatchwrap.local.stack import Stack
 from azbatchwrap.storage import AzureBatchStorage
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
 from tests.fixtures_stack import LocalStack
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed
+from tests.waiting import wait_until
 
 PATIENCE = 100.0
 CALM = {

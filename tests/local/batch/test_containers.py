@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from azure.batch import BatchClient, models
 
-from tests.fixtures_podman import Podman, new_podman, without
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_podman import Podman, new_podman
+from tests.fixtures_service import BatchService
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed, machine, read_file
+from tests.real_parts import lacking
+from tests.waiting import wait_until
 
 IMAGE = "localhost/azbatchwrap-test:1"
 BUSYBOX = Path("/bin/busybox")
@@ -34,7 +36,7 @@ def in_image(image: str = IMAGE, **further: Any) -> dict[str, Any]:
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     """A podman with a storage of its own, in which the image is."""
     if not BUSYBOX.exists():
-        without("container tasks need busybox (apt-get install busybox-static)")
+        lacking("container tasks need busybox (apt-get install busybox-static)")
     podman = new_podman(tmp_path_factory.mktemp("podman"))
     podman.import_image(_image(), IMAGE)
     yield podman

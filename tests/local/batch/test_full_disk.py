@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,16 @@ import pytest
 from azure.batch import BatchClient, models
 from azure.core.exceptions import HttpResponseError
 
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed
+from tests.real_parts import small_disk
+from tests.waiting import wait_until
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 14 MiB, where this user may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(disk)]
-    try:
-        made = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if made.returncode:
-        pytest.skip("mounting a small file system is not allowed here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "size=14m") as place:
+        yield place
 
 
 def fill(path: Path) -> None:
@@ -39,15 +30,15 @@ def fill(path: Path) -> None:
             pass
 
 
-def test_a_full_disk_refuses_new_work_and_records_what_runs(small_disk: Path) -> None:
-    service = BatchService(small_disk / "service")
+def test_a_full_disk_refuses_new_work_and_records_what_runs(disk: Path) -> None:
+    service = BatchService(disk / "service")
     service.start()
     try:
         with service.client(retry_total=0) as client:
             job_id = add_job(client, add_pool(client))
             add_task(client, job_id, "sleep 1.5", id="running")
             wait_until(lambda: client.get_task(job_id, "running").state == models.BatchTaskState.RUNNING)
-            fill(small_disk / "ballast")
+            fill(disk / "ballast")
 
             large = [models.EnvironmentSetting(name="A", value="y" * 20000)]
             wait_until(lambda: not adds(client, job_id, environment_settings=large))
@@ -58,7 +49,7 @@ def test_a_full_disk_refuses_new_work_and_records_what_runs(small_disk: Path) ->
             assert refused.value.status_code == 503
             assert refused.value.error.code == "ServerBusy"
             assert completed(client, job_id, "running").execution_info.exit_code == 0
-            (small_disk / "ballast").unlink()
+            (disk / "ballast").unlink()
             wait_until(lambda: adds(client, job_id))
             assert accepted <= {task.id for task in client.list_tasks(job_id)}
     finally:

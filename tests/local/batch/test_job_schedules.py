@@ -8,8 +8,8 @@ import pytest
 from azure.batch import BatchClient, models
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 
-from tests.fixtures_service import wait_until
 from tests.local.batch.conftest import add_task, completed, new_id
+from tests.waiting import wait_until
 
 
 def add_schedule(client: BatchClient, schedule: models.BatchJobScheduleConfiguration, pool_id: str = "p") -> str:

@@ -9,8 +9,8 @@ import pytest
 from azure.batch import BatchClient, models
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
-from tests.fixtures_service import wait_until
 from tests.local.batch.conftest import add_job, add_pool, add_task, all_completed, completed, new_id, read_file
+from tests.waiting import wait_until
 
 
 def state_of(client: BatchClient, job_id: str) -> str:

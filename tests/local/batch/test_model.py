@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from azbatchwrap.config import Secret
 from azbatchwrap.local.admin import BatchAdmin, Refused
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
+from tests.waiting import wait_until
 
 VERSION = {"api-version": "2025-06-01"}
 #: Ids that differ only by case are one id.

@@ -13,9 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from azbatchwrap.config import Secret
 from azbatchwrap.local.admin import BatchAdmin, Refused
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
 from tests.local.batch.test_every_property import MACHINE
 from tests.local.batch.test_model import VERSION
+from tests.waiting import wait_until
 
 #: Ids that differ only by case are one id. Jobs and schedules share theirs.
 POOLS = st.sampled_from(["a", "A", "b"])

@@ -9,8 +9,8 @@ from azure.batch import BatchClient, models
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
 from azbatchwrap.local.arm.names import SUBSCRIPTION
-from tests.fixtures_service import wait_until
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed, machine, new_id
+from tests.waiting import wait_until
 
 #: The SDK sends no request at all without options here.
 OPTION = models._models.BatchNodeDisableSchedulingOptions(node_disable_scheduling_option="requeue")

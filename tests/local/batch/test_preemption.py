@@ -9,8 +9,9 @@ import pytest
 from azure.batch import BatchClient, models
 from azure.core.exceptions import HttpResponseError
 
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
 from tests.local.batch.conftest import add_job, add_pool, add_task, all_completed, completed
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

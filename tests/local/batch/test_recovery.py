@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from azure.batch import models
 
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
 from tests.local.batch.conftest import add_job, add_pool, add_task, all_completed, completed, read_file
+from tests.waiting import wait_until
 
 
 def running_processes(mark: str) -> list[int]:

@@ -9,9 +9,10 @@ import pytest
 from azure.batch import BatchClient, models
 from azure.storage.blob import BlobServiceClient, ContainerClient, ContainerSasPermissions, generate_container_sas
 
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
 from tests.fixtures_stack import RunningAzurite
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed, new_id, read_file
+from tests.waiting import wait_until
 
 
 @pytest.fixture

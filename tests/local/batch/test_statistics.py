@@ -11,9 +11,10 @@ import pytest
 from azure.batch import BatchClient, models
 from azure.core.exceptions import HttpResponseError
 
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
 from tests.local.batch.conftest import add_job, add_pool, add_task, all_completed, completed
 from tests.local.batch.test_protocol import VERSION, Raw, code_of
+from tests.waiting import wait_until
 
 #: Takes more than a quarter of a second of a processor.
 BUSY = "import time\nwhile time.process_time() < 0.25: pass"

@@ -8,8 +8,8 @@ import pytest
 from azure.batch import BatchClient, models
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
-from tests.fixtures_service import wait_until
 from tests.local.batch.conftest import add_job, add_pool, add_task, all_completed, completed, read_file
+from tests.waiting import wait_until
 
 
 def test_a_task_runs_as_a_process_and_leaves_its_output(client: BatchClient, job_id: str) -> None:

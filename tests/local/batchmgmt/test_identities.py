@@ -15,10 +15,10 @@ from azure.batch import BatchClient, models
 from azure.storage.blob import ContainerClient
 
 from azbatchwrap.local.stack import Stack
-from tests.fixtures_service import wait_until
 from tests.local.batch.conftest import add_job, add_task, completed, read_file
 from tests.local.batchmgmt.conftest import TIMEOUT, Management
 from tests.local.batchmgmt.test_pools import IDENTITY, properties
+from tests.waiting import wait_until
 
 OTHER = IDENTITY.replace("/me", "/somebody-else")
 #: Asks as any program on a node would, with the real library, and uses what it gets.

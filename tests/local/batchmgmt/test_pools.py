@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from azure.batch import BatchClient
 
-from tests.fixtures_service import wait_until
 from tests.local.batchmgmt.conftest import Management
+from tests.waiting import wait_until
 
 MACHINE = {
     "virtualMachineConfiguration": {

@@ -9,9 +9,9 @@ import pytest
 import requests
 from azure.batch import BatchClient
 
-from tests.fixtures_service import wait_until
 from tests.local.batchmgmt.conftest import TIMEOUT, Management
 from tests.local.batchmgmt.test_pools import IDENTITY, MACHINE
+from tests.waiting import wait_until
 
 VERSION = "2024-07-01"
 

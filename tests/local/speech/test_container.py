@@ -16,18 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures_speech import (
-    PATIENCE,
-    Standin,
-    Standins,
-    alive,
-    children,
-    silence,
-    speak,
-    tone,
-    wait_for,
-    write_wave,
-)
+from tests.fixtures_speech import PATIENCE, Standin, Standins, alive, children, silence, speak, tone, write_wave
+from tests.waiting import wait_until
 
 SHORT = "/speech/recognition/conversation/cognitiveservices/v1"
 FAST = "/speechtotext/transcriptions:transcribe?api-version=2024-11-15"
@@ -268,4 +258,4 @@ def test_sphinx_understands_english(standins: Standins, tmp_path: Path) -> None:
     workers = children(standin.process.pid)
     assert workers
     standin.end(signal.SIGKILL)
-    wait_for(lambda: not any(map(alive, workers)), "the engine's workers to follow it")
+    wait_until(lambda: not any(map(alive, workers)), "the engine's workers to follow it")

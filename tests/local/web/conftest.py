@@ -10,8 +10,9 @@ import requests
 from azure.batch import BatchClient, models
 
 from azbatchwrap.local.web.links import make_link
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed
+from tests.waiting import wait_until
 
 
 class Visitor:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from azure.batch import BatchClient
-
-from azbatchwrap.local.web.links import make_link
-from tests.fixtures_service import BatchService, wait_until
-from tests.local.batch.conftest import add_job, add_task
-
-if os.environ.get("CI") != "true":
-    pytest.importorskip("selenium")
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+from azbatchwrap.local.web.links import make_link
+from tests.fixtures_service import BatchService
+from tests.local.batch.conftest import add_job, add_task
+from tests.waiting import wait_until
 
 
 class Person:

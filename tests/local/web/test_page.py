@@ -10,9 +10,10 @@ from azure.batch import BatchClient, models
 
 from azbatchwrap.local.web.links import make_link
 from azbatchwrap.local.web.page import STATIC
-from tests.fixtures_service import BatchService, wait_until
+from tests.fixtures_service import BatchService
 from tests.local.batch.conftest import add_job, add_pool, add_task, completed
 from tests.local.web.conftest import Visitor
+from tests.waiting import wait_until
 
 DATA = ("overview", "traffic", "jobs", "pools/workshop", "jobs/letters", "jobs/letters/tasks", "jobs/letters/tasks/bad")
 

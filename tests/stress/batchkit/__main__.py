@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from aiohttp import web
 
 from azbatchwrap.batchkit.journal import RunPaths, read_records
 from tests.batchkit_servers import Server, Servers
+from tests.waiting import wait_until
 
 ITEMS = 5000
 CONSUMER = Path(__file__).with_name("consumer.py")
@@ -178,7 +180,7 @@ def killed(site: Site, count: int) -> str:
         before = results.stat().st_size if results.exists() else 0
         process = site.client()
         # From its first result on: a busy machine may need longer than that to start it.
-        wait_until(lambda: process.poll() is not None or (results.exists() and results.stat().st_size > before))  # noqa: B023
+        wait_until(partial(has_moved, process, results, before), seconds=LIMIT)
         try:
             process.communicate(timeout=KILL)
         except subprocess.TimeoutExpired:
@@ -224,7 +226,7 @@ def daemon(site: Site, count: int) -> str:
             part.rename(site.input / f"{start}.txt")
             time.sleep(0.05)
     # What arrives last is told by no event that we could wait for, so the results are.
-    wait_until(lambda: sum(1 for _ in read_records(RunPaths(site.output).results)) >= count)
+    wait_until(lambda: sum(1 for _ in read_records(RunPaths(site.output).results)) >= count, seconds=LIMIT)
     process.send_signal(signal.SIGHUP)
     ends(process, 1)
     check(site.output, expected)
@@ -270,11 +272,9 @@ def ask(url: str, method: str, path: str, body: Any = None) -> dict[str, Any]:
     return found
 
 
-def wait_until(condition: Any) -> None:
-    end = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < end, "this never came true"
-        time.sleep(0.05)
+def has_moved(process: subprocess.Popen[str], results: Path, before: int) -> bool:
+    """Whether the journal has grown, or the process has ended."""
+    return process.poll() is not None or (results.exists() and results.stat().st_size > before)
 
 
 def main() -> int:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from tests.local.batch.node.blob_server import BlobServer
 from tests.local.batch.node.conftest import Node
 from tests.local.batch.node.test_transfers import output
 from tests.local.batch.node.waiting import alive, until
+from tests.real_parts import small_disk
 
 
 async def test_a_task_that_succeeds(node: Node) -> None:
@@ -237,23 +237,15 @@ def test_everything_works_on_the_services_own_event_loop(folders: NodeFolders) -
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB. Only root can make one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k,nr_inodes=40", "none", folder], capture_output=True, check=False
-    )
-    if not made or made.returncode:
-        pytest.skip("making a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "size=256k,nr_inodes=40") as place:
+        yield place
 
 
 async def test_a_full_disk_fails_the_task_and_nothing_else(
-    node: Node, small_disk: Path, blobs: BlobServer, node_python: Path
+    node: Node, disk: Path, blobs: BlobServer, node_python: Path
 ) -> None:
-    on_disk = Node(NodeFolders(NodePlace(small_disk / "nodes" / "p" / "n", node_python)), node.host, node.transfers)
+    on_disk = Node(NodeFolders(NodePlace(disk / "nodes" / "p" / "n", node_python)), node.host, node.transfers)
     on_disk.folders.create()
     blobs.containers["in"]["big"] = os.urandom(1 << 20)
     files = [{"httpUrl": blobs.url("in", "big"), "filePath": "big"}]
@@ -262,8 +254,8 @@ async def test_a_full_disk_fails_the_task_and_nothing_else(
     assert list((on_disk.folder() / "wd").iterdir()) == []
     assert (await on_disk.run("/bin/true", "t2")).succeeded
     count = 0
-    while os.statvfs(small_disk).f_ffree:
-        (small_disk / f"filler{count}").touch()
+    while os.statvfs(disk).f_ffree:
+        (disk / f"filler{count}").touch()
         count += 1
     assert (await on_disk.run("/bin/true", "t3")).failure.code == "DiskFull"
     assert (await on_disk.run("/bin/true", "t4", resource_files=files)).failure.code == "DiskFull"
