@@ -32,11 +32,35 @@ class Owner(Protocol):
     def is_running(self, future: Future) -> bool: ...
 
 
-class Future(concurrent.futures.Future[Any]):
+class RemoteFuture(concurrent.futures.Future[Any]):
+    """The result of something on a node: it can be awaited, and given up also while it runs.
+
+    ``record`` is its `TaskResult` once it has ended.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record: TaskResult | None = None
+
+    def cancel(self) -> bool:
+        """Give it up. False when it has ended already."""
+        if self.cancelled():
+            return True
+        if not super().cancel():
+            return False
+        # Whoever waits hears of it now: nobody else will look at this future again.
+        self.set_running_or_notify_cancel()
+        return True
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.wrap_future(self).__await__()
+
+
+class Future(RemoteFuture):
     """The result of a task that is to come. Everything of `concurrent.futures.Future` holds, and it can be awaited.
 
     ``task_id`` and ``job_id`` name the task (``job_id`` is empty until it is sent); ``point`` holds the arguments that
-    a sweep chose; ``record`` is the task's `TaskResult` once it has ended.
+    a sweep chose.
     """
 
     def __init__(self, owner: Owner, task_id: str) -> None:
@@ -45,7 +69,6 @@ class Future(concurrent.futures.Future[Any]):
         self.task_id = task_id
         self.job_id = ""
         self.point: dict[str, Any] | None = None
-        self.record: TaskResult | None = None
         #: Further runs that tasks depending on this one allow it, once it fails; None: its end has come.
         self._reruns: int | None = 0
 
@@ -71,13 +94,11 @@ class Future(concurrent.futures.Future[Any]):
 
     def cancel(self) -> bool:
         """End the task, also one that runs. False when it has ended already."""
-        if self.cancelled():
-            return True
+        was_cancelled = self.cancelled()
         if not super().cancel():
             return False
-        # Whoever waits hears of it now: nobody else will look at this future again.
-        self.set_running_or_notify_cancel()
-        self.stop_task()
+        if not was_cancelled:
+            self.stop_task()
         return True
 
     def stop_task(self) -> None:
@@ -122,9 +143,6 @@ class Future(concurrent.futures.Future[Any]):
         """Bring the task's files to ``directory/TASK/``; waits for its end."""
         concurrent.futures.wait([self])
         return self._owner.download(self, directory)
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return asyncio.wrap_future(self).__await__()
 
     def __repr__(self) -> str:
         return f"<Future {self.task_id}: {self._shown_state}>"

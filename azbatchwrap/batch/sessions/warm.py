@@ -6,14 +6,13 @@ that a client with ten thousand calls does not stand before one with a single ca
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import itertools
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,6 +27,7 @@ from azbatchwrap.errors import AzBatchWrapError, PoolError, TaskFailed
 
 from .engines import Engines, Lane
 from .functions import SCRIPT, Target, target_of
+from .future import RemoteFuture
 from .mail import Letter, mail_of
 from .outcome import exception_of, reject, resolve, value_of
 from .sources import script_order
@@ -48,25 +48,12 @@ OUTAGE_PAUSE = 0.5
 POSTERS = 4
 
 
-class WarmFuture(concurrent.futures.Future[Any]):
-    """The result of a call of warm nodes. It can be awaited; ``record`` is its `TaskResult` once it has ended."""
+class WarmFuture(RemoteFuture):
+    """The result of a call of warm nodes. One that is given up while it runs goes on to its end, for nobody."""
 
     def __init__(self, call_id: str) -> None:
         super().__init__()
         self.call_id = call_id
-        self.record: TaskResult | None = None
-
-    def cancel(self) -> bool:
-        """Give up the call. One that runs already runs to its end, for nobody."""
-        if self.cancelled():
-            return True
-        if not super().cancel():
-            return False
-        self.set_running_or_notify_cancel()
-        return True
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return asyncio.wrap_future(self).__await__()
 
 
 @dataclass(slots=True)

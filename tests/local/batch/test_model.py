@@ -44,27 +44,34 @@ class Job:
         return self.state == "completed"
 
 
-class Account(RuleBasedStateMachine):
-    """Jobs and tasks with ids of this example's own; two pools, of which one has a node."""
+class Client(RuleBasedStateMachine):
+    """Asks the service, and hears its refusals."""
 
     service: ClassVar[BatchService]
 
     def __init__(self) -> None:
         super().__init__()
         self.admin = BatchAdmin(self.service.url, self.service.account, Secret(self.service.key))
-        self.prefix = f"m{next(_numbers)}-"
-        self.jobs: dict[str, Job] = {}
 
     def ask(self, method: str, path: str, body: object = None) -> str:
         """``ok``, or the code of the refusal."""
         try:
             self.admin.ask(method, path, body, query=VERSION)
         except Refused as refusal:
-            return refusal.code if refusal.status in {400, 404, 409} else f"{refusal.status}"
+            return refusal.code if refusal.status in {400, 404, 409, 412} else f"{refusal.status}"
         return "ok"
 
     def read(self, path: str) -> Any:
         return self.admin.ask("GET", path, query=VERSION)
+
+
+class Account(Client):
+    """Jobs and tasks with ids of this example's own; two pools, of which one has a node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prefix = f"m{next(_numbers)}-"
+        self.jobs: dict[str, Job] = {}
 
     def url(self, job: str, task: str = "") -> str:
         return f"/jobs/{self.prefix}{job}" + (f"/tasks/{task}" if task else "")

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
-from azbatchwrap.config import Secret
-from azbatchwrap.local.admin import BatchAdmin, Refused
 from tests.fixtures_service import BatchService
 from tests.local.batch.test_every_property import MACHINE
-from tests.local.batch.test_model import VERSION
+from tests.local.batch.test_model import Client
 from tests.waiting import wait_until
 
 #: Ids that differ only by case are one id. Jobs and schedules share theirs.
@@ -33,29 +30,15 @@ class Pool:
     words: dict[str, str] = field(default_factory=dict)
 
 
-class Account(RuleBasedStateMachine):
+class Account(Client):
     """Pools are looked at when they are steady, schedules begin to run in a far year."""
-
-    service: ClassVar[BatchService]
 
     def __init__(self) -> None:
         super().__init__()
-        self.admin = BatchAdmin(self.service.url, self.service.account, Secret(self.service.key))
         self.prefix = f"mp{next(_numbers)}-"
         self.pools: dict[str, Pool] = {}
         self.schedules: dict[str, str] = {}
         self.jobs: set[str] = set()
-
-    def ask(self, method: str, path: str, body: object = None) -> str:
-        """``ok``, or the code of the refusal."""
-        try:
-            self.admin.ask(method, path, body, query=VERSION)
-        except Refused as refusal:
-            return refusal.code if refusal.status in {400, 404, 409, 412} else f"{refusal.status}"
-        return "ok"
-
-    def read(self, path: str) -> Any:
-        return self.admin.ask("GET", path, query=VERSION)
 
     def url(self, kind: str, name: str) -> str:
         return f"/{kind}/{self.prefix}{name}"
